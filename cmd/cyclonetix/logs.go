@@ -1,0 +1,210 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agext/levenshtein"
+	"github.com/spf13/cobra"
+
+	"github.com/cyclonetix/cyclonetix/internal/api"
+)
+
+// logPause is how often the logs of a run that goes on are looked at.
+const logPause = 300 * time.Millisecond
+
+func (p *program) logs() *cobra.Command {
+	var follow bool
+	var tail int
+	command := &cobra.Command{
+		Use: "logs RUN [TASK]", Short: "Print what a run's tasks printed",
+		Long: "Print what a task of a run printed, as it was; or what all its tasks printed, each line after the task's id.",
+		Args: p.takes("RUN", "[TASK]"),
+		PreRunE: func(command *cobra.Command, _ []string) error {
+			if tail < 0 || tail > api.MaxTail {
+				return p.usage(command, fmt.Errorf("--tail: %d is not from 0 to %d", tail, api.MaxTail))
+			}
+			return nil
+		},
+		RunE: p.withService(func(ctx context.Context, service api.Service, args []string) error {
+			reader := &logReader{program: p, service: service, run: args[0], tail: tail, follow: follow, places: map[string]*logState{}}
+			if len(args) > 1 {
+				reader.task = args[1]
+			}
+			return reader.read(ctx)
+		}),
+	}
+	command.Flags().BoolVar(&follow, "follow", false, "go on until the run, or the task, has ended")
+	command.Flags().IntVar(&tail, "tail", 0, "begin with the last so many `lines` of each task; 0 for all")
+	return command
+}
+
+// logReader prints the logs of a run.
+type logReader struct {
+	*program
+
+	service api.Service
+	run     string
+	task    string // empty for all
+	tail    int
+	follow  bool
+	places  map[string]*logState // by task run
+}
+
+// logState is how much of a task run's log was printed.
+type logState struct {
+	next    string
+	attempt int
+	done    bool
+	open    bool // the last line printed has no end yet
+}
+
+func (r *logReader) read(ctx context.Context) error {
+	for {
+		begin := time.Now()
+		run, err := r.service.Run(ctx, r.run, api.Include{Tasks: true})
+		if err != nil {
+			return err
+		}
+		tasks, err := r.chosen(run)
+		if err != nil {
+			return err
+		}
+		ended := true
+		for i := range tasks {
+			if err := r.print(ctx, &tasks[i]); err != nil {
+				return err
+			}
+			ended = ended && tasks[i].Status.Ended()
+		}
+		if ended || !r.follow {
+			if len(r.places) == 0 && r.format != formatJSON {
+				r.talk("nothing was printed yet")
+			}
+			return nil
+		}
+		if !sleep(ctx, restAfter(time.Since(begin), logPause)) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (r *logReader) chosen(run *api.Run) ([]api.Task, error) {
+	if r.task == "" {
+		return run.Tasks, nil
+	}
+	at := slices.IndexFunc(run.Tasks, func(task api.Task) bool { return task.ID == r.task })
+	if at < 0 {
+		return nil, unknownTask(run, r.task)
+	}
+	return run.Tasks[at : at+1], nil
+}
+
+// unknownTask names the tasks of the run that are most like the wanted one.
+func unknownTask(run *api.Run, wanted string) error {
+	distance := func(task api.Task) int { return levenshtein.Distance(wanted, task.ID, nil) }
+	err := fmt.Errorf("run %q has no task %q", run.RunID, wanted)
+	if len(run.Tasks) == 0 {
+		return err
+	}
+	nearest := slices.MinFunc(run.Tasks, func(a, b api.Task) int { return cmp.Compare(distance(a), distance(b)) })
+	if distance(nearest) > max(1, len(wanted)/3) {
+		return withHint(err, "`cyclonetix show-run %s --show-tasks` shows its tasks", run.RunID)
+	}
+	return withHint(err, "did you mean %q?", nearest.ID)
+}
+
+// print prints what is new in the log of a task run.
+func (r *logReader) print(ctx context.Context, task *api.Task) error {
+	state := r.places[task.TaskRunID]
+	if task.Attempt == 0 || state != nil && state.done {
+		return nil
+	}
+	query := &api.LogQuery{}
+	if state == nil {
+		query.Tail = r.tail
+	} else {
+		query.After = state.next
+	}
+	for more := true; more; {
+		logs, err := r.service.Logs(ctx, task.TaskRunID, query)
+		if err != nil {
+			return err
+		}
+		if state == nil {
+			if len(logs.Logs) == 0 {
+				return nil
+			}
+			state = &logState{}
+			r.places[task.TaskRunID] = state
+		}
+		for i := range logs.Logs {
+			if err := r.entry(task, state, &logs.Logs[i]); err != nil {
+				return err
+			}
+		}
+		state.next, more = logs.Next, logs.HasMore
+		query = &api.LogQuery{After: state.next}
+	}
+	// A line without an end gets one, before another task's begins.
+	if state.done = task.Status.Ended(); state.open && (state.done || r.task == "") {
+		fmt.Fprintln(r.out)
+		state.open = false
+	}
+	return nil
+}
+
+// taskEntry is an entry of a log in JSON: one a line.
+type taskEntry struct {
+	ID        string `json:"id"`
+	TaskRunID string `json:"task_run_id"`
+	api.LogEntry
+}
+
+func (r *logReader) entry(task *api.Task, state *logState, entry *api.LogEntry) error {
+	if r.format == formatJSON {
+		encoder := json.NewEncoder(r.out)
+		encoder.SetEscapeHTML(false)
+		if err := encoder.Encode(taskEntry{task.ID, task.TaskRunID, *entry}); err != nil {
+			return fmt.Errorf("write a log entry: %w", err)
+		}
+		return nil
+	}
+	if entry.Attempt != state.attempt && entry.Attempt > 1 {
+		if state.open {
+			fmt.Fprintln(r.out)
+			state.open = false
+		}
+		r.talk("%s", r.paint(r.err, dim, fmt.Sprintf("%s: attempt %d", task.ID, entry.Attempt)))
+	}
+	state.attempt = entry.Attempt
+	if r.task != "" {
+		state.open = entry.Text != "" && !strings.HasSuffix(entry.Text, "\n")
+		_, err := fmt.Fprint(r.out, entry.Text)
+		return err //nolint:wrapcheck // a pipe that broke
+	}
+	return r.prefixed(task, state, entry.Text)
+}
+
+// prefixed prints text with the task's id before each line.
+func (r *logReader) prefixed(task *api.Task, state *logState, text string) error {
+	prefix := r.paint(r.out, dim, task.ID+" | ")
+	for line := range strings.SplitAfterSeq(text, "\n") {
+		if line == "" {
+			continue
+		}
+		if !state.open {
+			line = prefix + line
+		}
+		state.open = !strings.HasSuffix(line, "\n")
+		if _, err := fmt.Fprint(r.out, line); err != nil {
+			return err //nolint:wrapcheck // a pipe that broke
+		}
+	}
+	return nil
+}

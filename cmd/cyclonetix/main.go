@@ -1,0 +1,18 @@
+// Command cyclonetix runs workflows: the server, its agents, and the commands to start runs and look
+// at them.
+//
+// What a command finds out goes to standard output, all talk to standard error. It exits with 0 when
+// it is done, 1 when it failed (a run that it waited for failed, too), and 2 when the command line
+// is malformed.
+package main
+
+import (
+	"os"
+
+	"github.com/cyclonetix/cyclonetix/internal/keeper"
+)
+
+func main() {
+	keeper.MaybeMain()
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cyclonetix/cyclonetix/internal/api"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+const (
+	clearLine  = "\x1b[2K"
+	cursorUp   = "\x1b[%dA\r"
+	clearBelow = "\x1b[J"
+	barColumns = 24
+)
+
+// screen shows a run as a few lines that are drawn anew: a bar, and the tasks with states and times.
+// When there are more tasks than lines, those that move come first.
+type screen struct {
+	*program
+
+	drawn int // lines that are on the screen
+}
+
+func (s *screen) show(run *api.Run, now time.Time) {
+	columns, rows := size(s.err)
+	lines := s.lines(run, now, columns, max(4, rows-2))
+	var frame strings.Builder
+	if s.drawn > 0 {
+		fmt.Fprintf(&frame, cursorUp, s.drawn)
+	}
+	for _, line := range lines {
+		frame.WriteString(clearLine + line + "\n")
+	}
+	frame.WriteString(clearBelow)
+	s.drawn = len(lines)
+	fmt.Fprint(s.err, frame.String())
+}
+
+// lines are what is to be seen, at most so many, none wider than the screen.
+func (s *screen) lines(run *api.Run, now time.Time, columns, most int) []string {
+	lines := []string{s.head(run, now, columns)}
+	tasks := run.Tasks
+	room := most - 1
+	if len(tasks) > room {
+		tasks = slices.SortedStableFunc(slices.Values(tasks), func(a, b api.Task) int {
+			return cmp.Or(cmp.Compare(urgency(a.Status), urgency(b.Status)), b.EndTime.Compare(a.EndTime))
+		})[:room-1]
+	}
+	names := 0
+	for i := range tasks {
+		names = max(names, width(tasks[i].ID))
+	}
+	names = min(names, max(10, columns/2))
+	for i := range tasks {
+		lines = append(lines, s.task(&tasks[i], now, columns, names))
+	}
+	if hidden := len(run.Tasks) - len(tasks); hidden > 0 {
+		lines = append(lines, s.paint(s.err, dim, clip(fmt.Sprintf("  and %s more", count(hidden, "task")), columns)))
+	}
+	return lines
+}
+
+func (s *screen) head(run *api.Run, now time.Time, columns int) string {
+	looks := runLooks[run.Status]
+	words := fmt.Sprintf(" %s  %s  %s", run.Status, progress(run), span(run.StartTime, run.EndTime, now))
+	if !run.CancelTime.IsZero() && !run.Status.Ended() {
+		words += "  cancelling"
+	}
+	bar := ""
+	if columns >= width(words)+barColumns+4 {
+		done := 0
+		for i := range run.Tasks {
+			if run.Tasks[i].Status.Ended() {
+				done++
+			}
+		}
+		filled := barColumns * done / max(1, len(run.Tasks))
+		bar = " " + s.paint(s.err, looks.colour, strings.Repeat("█", filled)) + s.paint(s.err, dim, strings.Repeat("░", barColumns-filled))
+		columns -= barColumns + 1
+	}
+	return s.paint(s.err, looks.colour, looks.mark) + bar + clip(words, columns-1)
+}
+
+func (s *screen) task(task *api.Task, now time.Time, columns, names int) string {
+	looks := taskLooks[task.Status]
+	name := clip(task.ID, names)
+	name += strings.Repeat(" ", names-width(name))
+	words := fmt.Sprintf("%-15s %7s", task.Status, span(task.StartTime, task.EndTime, now))
+	if task.Attempt > 1 {
+		words += fmt.Sprintf("  attempt %d", task.Attempt)
+	}
+	if reason := why(task); reason != "" && task.Status != workflow.TaskCompleted {
+		words += "  " + reason
+	}
+	return "  " + s.paint(s.err, looks.colour, looks.mark) + " " + name + "  " + clip(words, max(0, columns-names-6))
+}
+
+// urgency orders states by how much a watcher wants to see them.
+func urgency(status workflow.TaskStatus) int {
+	order := []workflow.TaskStatus{
+		workflow.TaskFailed, workflow.TaskRunning, workflow.TaskWaiting, workflow.TaskQueued, workflow.TaskCompleted,
+		workflow.TaskPending, workflow.TaskUpstreamFailed, workflow.TaskCancelled, workflow.TaskSkipped,
+	}
+	return slices.Index(order, status)
+}

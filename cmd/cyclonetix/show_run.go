@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cyclonetix/cyclonetix/internal/api"
+)
+
+func (p *program) showRun() *cobra.Command {
+	var showTasks, follow bool
+	command := &cobra.Command{
+		Use: "show-run RUN", Short: "Show a run and how it is doing",
+		Args: p.takes("RUN"),
+		RunE: p.withService(func(ctx context.Context, service api.Service, args []string) error {
+			if follow {
+				run, err := p.watch(ctx, service, args[0])
+				if err != nil {
+					return err
+				}
+				return p.ended(ctx, service, run)
+			}
+			run, err := service.Run(ctx, args[0], api.Include{Tasks: showTasks})
+			if err != nil {
+				return err
+			}
+			if p.format == formatJSON {
+				return writeJSON(p.out, run)
+			}
+			p.writeRun(run, showTasks)
+			return nil
+		}),
+	}
+	command.Flags().BoolVar(&showTasks, "show-tasks", false, "show its task runs, too")
+	command.Flags().BoolVar(&follow, "follow", false, "watch it until it has ended; exit with 1 when it failed")
+	return command
+}
+
+func (p *program) writeRun(run *api.Run, tasks bool) {
+	now := time.Now()
+	kind := "dag"
+	if run.ByOutcome {
+		kind = "task"
+	}
+	fields := [][2]string{
+		{"run", run.RunID}, {kind, run.DAGID}, {"status", p.paint(p.out, runLooks[run.Status].colour, run.Status.String())},
+		{"reason", run.Reason}, {"tasks", fmt.Sprintf("%s completed", progress(run))}, {"context", run.Context},
+		{"made", moment(run.CreatedTime, now)}, {"by", strings.TrimSpace(run.Actor + " " + inBrackets(run.Cause))},
+		{"started", moment(run.StartTime, now)}, {"cancelled", moment(run.CancelTime, now)}, {"ended", moment(run.EndTime, now)},
+		{"duration", span(run.StartTime, run.EndTime, now)},
+	}
+	for _, field := range fields {
+		if field[1] != "" && field[1] != "-" {
+			fmt.Fprintf(p.out, "%s  %s\n", p.paint(p.out, dim, fmt.Sprintf("%-9s", field[0])), field[1])
+		}
+	}
+	if tasks {
+		fmt.Fprintln(p.out)
+		p.writeTasks(run.Tasks, now)
+	}
+}
+
+func (p *program) writeTasks(tasks []api.Task, now time.Time) {
+	rows := make([][]cell, len(tasks))
+	for i := range tasks {
+		task := &tasks[i]
+		rows[i] = []cell{
+			text(task.ID), taskStatus(task.Status), text(attempt(task)), text(ago(task.StartTime, now)),
+			text(span(task.StartTime, task.EndTime, now)), text(task.AgentID), text(why(task)),
+		}
+	}
+	p.writeTable([]column{
+		{title: "TASK"}, {title: "STATUS"}, {"ATTEMPT", true}, {title: "STARTED"}, {"DURATION", true}, {title: "AGENT"}, {title: "REASON"},
+	}, rows)
+}
+
+func attempt(task *api.Task) string {
+	if task.Attempt == 0 {
+		return "-"
+	}
+	return strconv.Itoa(task.Attempt)
+}
+
+// why is the reason of a task run's end, as far as there is one to tell.
+func why(task *api.Task) string {
+	switch {
+	case task.Error != "":
+		return oneLine(task.Error)
+	case task.ExitCode != nil && *task.ExitCode != 0:
+		return fmt.Sprintf("exit code %d", *task.ExitCode)
+	}
+	return task.Cause
+}
+
+// moment is a time in the local zone, and how long ago that was.
+func moment(t, now time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	at := t.Local().Format("2006-01-02 15:04:05 MST")
+	if now.Sub(t) < 48*time.Hour {
+		at += inBrackets(ago(t, now))
+	}
+	return at
+}
+
+func inBrackets(text string) string {
+	if text == "" {
+		return ""
+	}
+	return " (" + text + ")"
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/cyclonetix/cyclonetix/internal/api"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+const (
+	// watchPause is how often a watched run is looked at.
+	watchPause = 250 * time.Millisecond
+	// patience is how long a server that does not answer may take to come back.
+	patience = 30 * time.Second
+	// failedShown and failedLines bound what is shown of the logs of what failed.
+	failedShown, failedLines = 5, 20
+)
+
+// watch shows a run until it has ended: a live view on a terminal, else a line for each transition.
+// When the context ends first, the run goes on, and the user is told how to look again.
+func (p *program) watch(ctx context.Context, service api.Service, id string) (*api.Run, error) {
+	var view interface {
+		show(run *api.Run, now time.Time)
+	} = &transitions{program: p, states: map[string]shown{}}
+	if isTerminal(p.err) {
+		view = &screen{program: p}
+	}
+	var lastAnswer time.Time
+	for {
+		begin := time.Now()
+		run, err := service.Run(ctx, id, api.Include{Tasks: true})
+		switch {
+		case ctx.Err() != nil:
+			p.talk("the run goes on; look again: cyclonetix show-run %s --follow; stop it: cyclonetix cancel-run %s", id, id)
+			return nil, statusError(exitInterrupted)
+		case err != nil && (!unanswered(err) || lastAnswer.IsZero() || begin.Sub(lastAnswer) > patience):
+			return nil, err
+		case err == nil:
+			lastAnswer = begin
+			view.show(run, begin)
+			if run.Status.Ended() {
+				return run, nil
+			}
+		}
+		sleep(ctx, restAfter(time.Since(begin), watchPause))
+	}
+}
+
+// unanswered tells that a server or backend did not answer, which may pass.
+func unanswered(err error) bool {
+	var answer *api.Error
+	return errors.As(err, &answer) && answer.Status == http.StatusServiceUnavailable
+}
+
+// restAfter is the pause after a look that took so long: a large run is looked at less often.
+func restAfter(took, least time.Duration) time.Duration { return max(least, 4*took) }
+
+// sleep waits, and tells whether the context still lives.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// ended says how a run that was watched ended, and shows the logs of what failed.
+func (p *program) ended(ctx context.Context, service api.Service, run *api.Run) error {
+	if p.format == formatJSON {
+		if err := writeJSON(p.out, run); err != nil {
+			return err
+		}
+	}
+	status := p.paint(p.err, runLooks[run.Status].colour, run.Status.String())
+	p.talk("run %s of %s is %s after %s: %s completed", run.RunID, run.DAGID, status, span(run.StartTime, run.EndTime, run.EndTime), progress(run))
+	if run.Status == workflow.RunCompleted {
+		return nil
+	}
+	left := failedShown
+	for i := range run.Tasks {
+		task := &run.Tasks[i]
+		if task.Status != workflow.TaskFailed {
+			continue
+		}
+		if left--; left < 0 {
+			p.talk("more failed: cyclonetix show-run %s --show-tasks", run.RunID)
+			break
+		}
+		if err := p.showFailure(ctx, service, run, task); err != nil {
+			return err
+		}
+	}
+	if run.Reason != "" {
+		p.talk("%s %s", p.paint(p.err, dim, "reason:"), run.Reason)
+	}
+	return statusError(exitFailed)
+}
+
+func (p *program) showFailure(ctx context.Context, service api.Service, run *api.Run, task *api.Task) error {
+	p.talk("")
+	p.talk("%s %s: %s", p.paint(p.err, red, taskLooks[task.Status].mark), p.paint(p.err, bold, task.ID), why(task))
+	logs, err := service.Logs(ctx, task.TaskRunID, &api.LogQuery{Tail: failedLines})
+	if err != nil {
+		return err
+	}
+	var printed strings.Builder
+	for i := range logs.Logs {
+		printed.WriteString(logs.Logs[i].Text)
+	}
+	if printed.Len() == 0 {
+		p.talk("  it printed nothing")
+		return nil
+	}
+	for line := range strings.SplitSeq(strings.TrimRight(printed.String(), "\n"), "\n") {
+		p.talk("  %s %s", p.paint(p.err, dim, "|"), line)
+	}
+	p.talk("  all of it: cyclonetix logs %s %s", run.RunID, task.ID)
+	return nil
+}
+
+// shown is what transitions showed of a task run.
+type shown struct {
+	status  workflow.TaskStatus
+	attempt int
+}
+
+// transitions shows a run as lines, one for each change that was seen.
+type transitions struct {
+	*program
+
+	run    workflow.RunStatus
+	begun  bool
+	states map[string]shown // by task run
+}
+
+func (t *transitions) show(run *api.Run, now time.Time) {
+	if !t.begun || run.Status != t.run && !run.Status.Ended() {
+		t.line(now, fmt.Sprintf("run %s of %s", run.RunID, run.DAGID), run.Status.String())
+		t.begun = true
+	}
+	t.run = run.Status
+	for i := range run.Tasks {
+		task := &run.Tasks[i]
+		state := shown{task.Status, task.Attempt}
+		before, known := t.states[task.TaskRunID]
+		t.states[task.TaskRunID] = state
+		if before == state && known || !known && task.Status == workflow.TaskPending {
+			continue
+		}
+		text := task.Status.String()
+		if task.Attempt > 1 {
+			text += fmt.Sprintf(", attempt %d", task.Attempt)
+		}
+		if task.Status.Ended() && task.DurationSeconds != nil {
+			text += " after " + span(task.StartTime, task.EndTime, now)
+		}
+		if reason := why(task); reason != "" && task.Status != workflow.TaskCompleted {
+			text += ": " + reason
+		}
+		t.line(moreExact(task, now), task.ID, text)
+	}
+}
+
+func (t *transitions) line(at time.Time, what, state string) {
+	t.talk("%s %s %s", at.Local().Format("15:04:05"), what, state)
+}
+
+// moreExact is when a task run came to its state, where that is known.
+func moreExact(task *api.Task, seen time.Time) time.Time {
+	switch {
+	case task.Status.Ended() && !task.EndTime.IsZero():
+		return task.EndTime
+	case task.Status == workflow.TaskRunning && !task.StartTime.IsZero():
+		return task.StartTime
+	case task.Status == workflow.TaskQueued && !task.QueuedTime.IsZero():
+		return task.QueuedTime
+	}
+	return seen
+}

@@ -1,0 +1,233 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+// directories makes the folders that tasks work in:
+//
+//	attempts/PROCESS/…   one for each attempt
+//	runs/RUN             one for each run, shared by all agents of the host
+//
+// The folder of an attempt is removed after it. One that the attempt left as it
+// found it, empty, is kept for another instead: on a journaling file system
+// making and removing a folder costs half as much as a process.
+type directories struct {
+	runFolders
+	parent   string
+	attempts string // of this process
+	cleanup  bool
+	logger   *slog.Logger
+	lock     *os.File // held as long as this process uses attempts
+	stop     chan struct{}
+	swept    chan struct{}
+
+	mu     sync.Mutex
+	number int
+	empty  []directory
+}
+
+// directory is the folder of an attempt.
+type directory struct {
+	path string
+	info fs.FileInfo // as it was made
+}
+
+const (
+	private  = 0o700
+	lockFile = "lock"
+	// sweepEvery is how often what others left behind is looked for.
+	sweepEvery = 24 * time.Hour
+	// settled is the age at which a folder without a lock is nobody's: whoever makes one locks it at once.
+	settled = time.Minute
+	// lastRemoval bounds what an agent that stops waits for; the next one removes the rest.
+	lastRemoval = 150 * time.Millisecond
+)
+
+func newDirectories(root string, cleanup bool, logger *slog.Logger) (*directories, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("find the agent's work folder: %w", err)
+	}
+	d := &directories{
+		runFolders: newRunFolders(filepath.Join(root, "runs")), parent: filepath.Join(root, "attempts"),
+		cleanup: cleanup, logger: logger, stop: make(chan struct{}), swept: make(chan struct{}),
+	}
+	for _, path := range []string{d.parent, d.runs} {
+		if err := os.MkdirAll(path, private); err != nil {
+			return nil, fmt.Errorf("make the agent's work folder: %w", err)
+		}
+	}
+	if d.attempts, err = os.MkdirTemp(d.parent, strconv.Itoa(os.Getpid())+"-"); err != nil {
+		return nil, fmt.Errorf("make the agent's work folder: %w", err)
+	}
+	if d.lock, err = lockFolder(d.attempts); err != nil {
+		return nil, fmt.Errorf("lock the agent's work folder: %w", err)
+	}
+	go d.sweep()
+	return d, nil
+}
+
+// lockFolder takes a folder for this process, as long as it lives.
+func lockFolder(path string) (*os.File, error) {
+	file, err := os.OpenFile(filepath.Join(path, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(file, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+func flock(file *os.File, how int) error {
+	for {
+		err := syscall.Flock(int(file.Fd()), how) //nolint:gosec // a descriptor
+		if err != syscall.EINTR {                 //nolint:errorlint // a system call's own error
+			return err
+		}
+	}
+}
+
+// sweep removes, now and every day, what dead agents left behind.
+func (d *directories) sweep() {
+	defer close(d.swept)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-d.stop:
+			return
+		case <-timer.C:
+			timer.Reset(sweepEvery)
+		}
+		d.sweepRuns(d.removeAll, d.stop)
+		others, _ := os.ReadDir(d.parent)
+		for _, other := range others {
+			path := filepath.Join(d.parent, other.Name())
+			info, err := other.Info()
+			if path == d.attempts || !d.cleanup || closed(d.stop) || err != nil || time.Since(info.ModTime()) < settled {
+				continue
+			}
+			if lock, err := lockFolder(path); err == nil {
+				d.removeAll(path)
+				_ = lock.Close()
+			}
+		}
+	}
+}
+
+// open gives the folder for an attempt.
+func (d *directories) open(member workflow.Member) (directory, error) {
+	if err := d.enter(member.Run); err != nil {
+		return directory{}, err
+	}
+	dir, err := d.openAttempt(member)
+	if err != nil {
+		d.leave(member.Run)
+	}
+	return dir, err
+}
+
+func (d *directories) openAttempt(member workflow.Member) (directory, error) {
+	d.mu.Lock()
+	if n := len(d.empty); n > 0 {
+		dir := d.empty[n-1]
+		d.empty = d.empty[:n-1]
+		d.mu.Unlock()
+		return dir, nil
+	}
+	d.number++
+	name := strconv.Itoa(d.number)
+	d.mu.Unlock()
+	if !d.cleanup { // people will look at it
+		name = fmt.Sprintf("%s.%d-%s", workflow.TaskRunID(member.Run, member.Node), member.Attempt, name)
+	}
+	path := filepath.Join(d.attempts, name)
+	if err := os.Mkdir(path, private); err != nil {
+		return directory{}, fmt.Errorf("make its working directory: %w", err)
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return directory{}, fmt.Errorf("look at its working directory: %w", err)
+	}
+	return directory{path, info}, nil
+}
+
+// put takes the folders of an attempt back. Once stopping is closed removing is left to close.
+func (d *directories) put(member workflow.Member, dir directory, stopping <-chan struct{}) {
+	d.leave(member.Run)
+	switch {
+	case !d.cleanup:
+	case dir.untouched():
+		d.mu.Lock()
+		d.empty = append(d.empty, dir)
+		d.mu.Unlock()
+	case !closed(stopping):
+		d.removeAll(dir.path)
+	}
+}
+
+// untouched tells whether the folder is the one that was made, empty, and with its old mode.
+func (dir *directory) untouched() bool {
+	file, err := os.OpenFile(dir.path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil || !os.SameFile(info, dir.info) || info.Mode() != dir.info.Mode() {
+		return false
+	}
+	_, err = file.Readdirnames(1)
+	return errors.Is(err, io.EOF)
+}
+
+// removeAll removes a folder, also where a task forbade it.
+func (d *directories) removeAll(path string) {
+	err := os.RemoveAll(path)
+	if errors.Is(err, fs.ErrPermission) {
+		_ = filepath.WalkDir(path, func(path string, entry fs.DirEntry, _ error) error {
+			if entry != nil && entry.IsDir() {
+				_ = os.Chmod(path, private) //nolint:gosec // a folder needs its x bit
+			}
+			return nil
+		})
+		err = os.RemoveAll(path)
+	}
+	if err != nil {
+		d.logger.Warn("a working directory cannot be removed", "error", err)
+	}
+}
+
+// close removes what is left of this process. What takes long is left to the next agent.
+func (d *directories) close() {
+	close(d.stop)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		<-d.swept
+		d.closeRuns()
+		if d.cleanup {
+			d.removeAll(d.attempts)
+		}
+		_ = d.lock.Close()
+	}()
+	select {
+	case <-done:
+	case <-time.After(lastRemoval):
+	}
+}

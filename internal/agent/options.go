@@ -1,0 +1,67 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cyclonetix/cyclonetix/internal/engine"
+)
+
+// What an Options leaves open.
+const (
+	DefaultHeartbeatInterval = 5 * time.Second
+	DefaultLogBytes          = 10 << 20
+)
+
+// Options say what an agent is and how it runs tasks.
+type Options struct {
+	// Open registers the agent. It is called at the start, and again when the registration was lost.
+	Open func(ctx context.Context, info engine.AgentInfo) (engine.AgentSession, error)
+	// Info describes the agent. ID and Slots (at least 1) must be given.
+	Info engine.AgentInfo
+	// Executor runs the tasks: Processes or Noop.
+	Executor Executor
+	// ExecutionTimeout bounds an attempt whose task gives no time-out; 0 leaves it unbounded.
+	ExecutionTimeout time.Duration
+	// ShutdownGrace is how long Drain waits for tasks that run.
+	ShutdownGrace time.Duration
+	// LogBytes bounds what is kept of the output of one attempt; 0 is DefaultLogBytes.
+	LogBytes int
+	// WorkDir is where working directories are made; empty for a folder of the system's
+	// temporary directory. Agents may share it.
+	WorkDir string
+	// CleanupTempFiles removes the working directory of an attempt after its end.
+	CleanupTempFiles bool
+	// InheritEnv names variables of the agent's own environment that its tasks see, besides
+	// PATH, HOME, LANG, TZ and TMPDIR.
+	InheritEnv []string
+	// Logger is slog.Default() when nil.
+	Logger *slog.Logger
+
+	killGrace time.Duration // between SIGTERM and SIGKILL; the constant of that name when 0
+}
+
+func (o *Options) complete() {
+	o.Info.Slots = max(o.Info.Slots, 1)
+	if o.Info.HeartbeatInterval <= 0 {
+		o.Info.HeartbeatInterval = DefaultHeartbeatInterval
+	}
+	if o.LogBytes <= 0 {
+		o.LogBytes = DefaultLogBytes
+	}
+	if o.WorkDir == "" {
+		o.WorkDir = filepath.Join(os.TempDir(), "cyclonetix")
+	}
+	if o.Executor == nil {
+		o.Executor = Processes()
+	}
+	if o.killGrace == 0 {
+		o.killGrace = killGrace
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+}

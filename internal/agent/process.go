@@ -1,0 +1,181 @@
+package agent
+
+import (
+	"errors"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/keeper"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+// Processes runs each task as a shell process, in a process group and a working
+// directory of its own, under a keeper.
+func Processes() Executor { return processes{} }
+
+type processes struct{}
+
+func (processes) open(l *life) (runner, error) {
+	k, err := keeper.Start()
+	if err != nil {
+		return nil, err
+	}
+	return &processRunner{life: l, keeper: k}, nil
+}
+
+// processRunner runs the processes of one life.
+type processRunner struct {
+	life   *life
+	keeper *keeper.Keeper
+}
+
+// drainLimit is how long output is read after a process and its group are dead. What
+// they wrote is in the pipe by then; only somebody who left the group can still write.
+const drainLimit = 2 * time.Second
+
+func (r *processRunner) inline() bool { return false }
+
+func (r *processRunner) close() { _ = r.keeper.Close() } // it never fails
+
+func (r *processRunner) run(t *task) outcome {
+	l, a := r.life, r.life.agent
+	switch {
+	case l.expired() || l.isLost():
+		return outcome{fate: forgotten}
+	case closed(l.stopping):
+		return outcome{fate: returned}
+	case closed(t.kill):
+		return outcome{result: cancelledBefore(t.held.at(time.Now()))}
+	}
+	env, err := a.env.of(t)
+	if err != nil {
+		return refused(t, err)
+	}
+	dir, err := a.dirs.open(t.Member)
+	if err != nil {
+		return refused(t, err)
+	}
+	var out outcome
+	process, err := r.keeper.Run(keeper.Command{Script: t.Spec.Command, Env: env, Dir: dir.path})
+	switch {
+	case errors.Is(err, keeper.ErrLost):
+		l.lose(errKeeperLost)
+		out.fate = forgotten
+	case err != nil:
+		out = refused(t, err)
+	default:
+		out = r.attend(t, process)
+	}
+	out.cleanUp = func() { a.dirs.put(t.Member, dir, l.stopping) }
+	return out
+}
+
+func refused(t *task, err error) outcome {
+	return outcome{result: failedToStart(err.Error(), t.held.at(time.Now()))}
+}
+
+// attend reads what the process prints, ends it when it must end, and says how it ended.
+func (r *processRunner) attend(t *task, process *keeper.Process) outcome {
+	log := newTaskLog(r.life.logs, t, r.life.agent.options.LogBytes)
+	var readers sync.WaitGroup
+	readers.Add(2)
+	go copyOutput(&readers, log, engine.StreamStdout, process.Stdout)
+	go copyOutput(&readers, log, engine.StreamStderr, process.Stderr)
+
+	timeout := r.timeout(t.Spec)
+	exit, by := r.watch(t, process, timeout)
+	if exit.Lost && by != stoppedByAgent {
+		r.life.lose(errKeeperLost)
+		by = stoppedByLoss
+	}
+	limit := time.AfterFunc(drainLimit, func() { _ = process.Close() }) // ends the readers
+	readers.Wait()
+	limit.Stop()
+	_ = process.Close() // nothing is written to it
+
+	out := outcome{logs: log.finish()}
+	switch by {
+	case stoppedByLoss:
+		return outcome{fate: forgotten}
+	case stoppedByAgent:
+		out.fate, out.result.Started = returned, true
+	default:
+		out.result = ending(by, exit.Code, exit.Signal, timeout, log.lastLine())
+	}
+	out.result.StartTime = t.held.at(process.StartedAt())
+	out.result.EndTime = out.result.StartTime.Add(exit.Duration)
+	return out
+}
+
+func (r *processRunner) timeout(spec *workflow.TaskSpec) time.Duration {
+	if spec.TimeoutSeconds > 0 {
+		return time.Duration(spec.TimeoutSeconds * float64(time.Second))
+	}
+	return r.life.agent.options.ExecutionTimeout
+}
+
+// watch waits for the end of the process. What first tells it to end counts; the
+// shortest grace counts.
+func (r *processRunner) watch(t *task, process *keeper.Process, limit time.Duration) (keeper.Exit, stopped) {
+	var timeout <-chan time.Time
+	if limit > 0 {
+		timer := time.NewTimer(time.Until(process.StartedAt().Add(limit)))
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	by, deadline := notStopped, time.Time{}
+	var force <-chan time.Time
+	stop := func(reason stopped, grace time.Duration) {
+		if by == notStopped {
+			by = reason
+			_ = process.Signal(syscall.SIGTERM) // it may have ended
+		}
+		if end := time.Now().Add(grace); deadline.IsZero() || end.Before(deadline) {
+			deadline = end
+			force = time.After(grace)
+		}
+	}
+	kill, stopping, lost := t.kill, r.life.stopping, r.life.lost
+	for {
+		select {
+		case exit := <-process.Exited():
+			return exit, by
+		case <-timeout:
+			timeout = nil
+			stop(stoppedByTimeout, r.life.agent.options.killGrace)
+		case <-kill:
+			kill = nil
+			stop(stoppedByOrder, r.life.agent.options.killGrace)
+		case <-stopping:
+			stopping = nil
+			stop(stoppedByAgent, stopGrace)
+		case <-lost:
+			lost = nil
+			stop(stoppedByLoss, fenceGrace)
+		case <-force:
+			force = nil
+			_ = process.Signal(syscall.SIGKILL)
+		}
+	}
+}
+
+// chunks of the pipe's own size are read.
+var readBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+// copyOutput reads until the end. Whatever becomes of the log, the pipe is drained.
+func copyOutput(done *sync.WaitGroup, log *taskLog, stream engine.Stream, output *keeper.Output) {
+	defer done.Done()
+	buffer := readBuffers.Get().(*[]byte)
+	defer readBuffers.Put(buffer)
+	for {
+		n, err := output.Read(*buffer)
+		if n > 0 {
+			log.write(stream, (*buffer)[:n])
+		}
+		if err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,2 @@
+// Package client is api.Service over HTTP: it talks to a running server.
+package client

@@ -1,0 +1,31 @@
+package config
+
+import (
+	"strings"
+
+	"github.com/agext/levenshtein"
+)
+
+// nearest returns the candidate most like the word, or "" when none is like it. Of paths with dots,
+// the last name alone may be alike too: somebody who writes listen may mean server.listen.
+func nearest(word string, candidates []string) string {
+	word = strings.ToLower(strings.TrimPrefix(word, environmentPrefix))
+	best, bestDistance := "", max(len(word)/3, 1)+1
+	for _, candidate := range candidates {
+		if candidate == "" {
+			continue
+		}
+		name := strings.ToLower(strings.TrimPrefix(candidate, environmentPrefix))
+		distance := levenshtein.Distance(word, name, nil)
+		if last := lastName(name); last != name || lastName(word) != word {
+			// One more, so that the same distance in full is nearer.
+			distance = min(distance, levenshtein.Distance(lastName(word), last, nil)+1)
+		}
+		if distance < bestDistance {
+			best, bestDistance = candidate, distance
+		}
+	}
+	return best
+}
+
+func lastName(path string) string { return path[strings.LastIndexByte(path, '.')+1:] }

@@ -1,0 +1,87 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+// Backend keeps the state of a cluster. All methods are safe for concurrent use;
+// a Writer and an AgentSession are used by one goroutine, except where they say otherwise.
+type Backend interface {
+	Submitter
+	Reader
+	Definitions
+
+	// OpenWriter makes the caller the writer of all buckets, after it made sure that no
+	// other orchestrator lives: ErrWriterExists names it.
+	OpenWriter(ctx context.Context, orchestrator string) (Writer, error)
+	// OpenAgent registers an agent.
+	OpenAgent(ctx context.Context, agent AgentInfo) (AgentSession, error)
+	// StartJobs runs the product's own jobs (partitions, retention, clean-up and those of
+	// HandleJob) until the context ends.
+	StartJobs(ctx context.Context, jobs *Jobs, policy Retention) error
+	// Ping tells whether the backend answers.
+	Ping(ctx context.Context) error
+	// Close frees everything. Writers and sessions must be closed before.
+	Close()
+}
+
+// Submission is a run to be made.
+type Submission struct {
+	// Name is the custom run id; empty for none.
+	Name string
+	// IdempotencyKey makes the same submission twice one run; empty for none.
+	IdempotencyKey string
+	// DAG is the DAG's id, or empty for a run by outcome; Task is the outcome then.
+	DAG, Task string
+	Context   string
+	Plan      *workflow.Plan
+	Values    workflow.RunValues
+	// Revision is that of the definitions that the plan was made from.
+	Revision int64
+	// Actor is who asked for it, Cause what made them ("cli", "api", "schedule").
+	Actor, Cause string
+}
+
+// Submitted is the answer to a submission.
+type Submitted struct {
+	ID workflow.RunID
+	// Name is the run's id to the outside: the custom one where there is one.
+	Name      string
+	CreatedAt time.Time
+	// Existing tells that the idempotency key was known, and the run is the earlier one.
+	Existing bool
+}
+
+// Submitter starts and cancels runs. An answer comes after the commit.
+type Submitter interface {
+	// Submit stores each run as pending, with its names, and tells its bucket, all in one
+	// transaction. Errors: ErrNameTaken, ErrTooManyPending.
+	Submit(ctx context.Context, submissions []Submission) ([]Submitted, error)
+	// Cancel asks for the run to be cancelled. Errors: ErrNotFound, ErrEnded.
+	Cancel(ctx context.Context, run workflow.RunID, actor string) error
+}
+
+// Definition is a stored definition: its kind ("task", "dag", "context"), its id, and its JSON.
+type Definition struct {
+	Kind, ID string
+	Body     []byte
+}
+
+// Definitions keeps the definitions with their revisions.
+type Definitions interface {
+	// Publish makes these the current definitions: a new revision when anything differs
+	// (then changed is true), else the current one. One publisher at a time.
+	Publish(ctx context.Context, definitions []Definition, source string) (revision int64, changed bool, err error)
+	// Revision is the current revision; 0 when nothing was published yet.
+	Revision(ctx context.Context) (int64, error)
+	// LoadDefinitions gives all definitions of a revision.
+	LoadDefinitions(ctx context.Context, revision int64) ([]Definition, error)
+}
+
+// Retention says how long history is kept.
+type Retention struct {
+	Days int
+}

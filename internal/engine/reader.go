@@ -1,0 +1,116 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+// Reader reads for people and the API. It may lag behind, and no decision rests on it.
+type Reader interface {
+	// FindRun gives the run with the given custom id or UUID. Error: an *UnknownRunError.
+	FindRun(ctx context.Context, id string) (RunView, error)
+	// Runs lists runs, newest first.
+	Runs(ctx context.Context, filter RunFilter) (RunList, error)
+	// TaskRuns lists the task runs of a run by node, those that are pending too.
+	TaskRuns(ctx context.Context, run workflow.RunID) ([]TaskRunView, error)
+	// Plan gives the graph of a run.
+	Plan(ctx context.Context, run workflow.RunID) ([]PlanNode, error)
+	// Logs gives chunks of a task run's log after the given place, in order, at most limit.
+	Logs(ctx context.Context, run workflow.RunID, node int32, after LogPlace, limit int) ([]LogChunk, error)
+	// Queues lists the queues that hold or held tasks.
+	Queues(ctx context.Context) ([]QueueView, error)
+	// Agents lists the agents that live, and those that died in the last day.
+	Agents(ctx context.Context) ([]AgentView, error)
+}
+
+// LogPlace is a place in the log of a task run.
+type LogPlace struct {
+	Attempt uint16
+	Seq     int32
+}
+
+// RunFilter says which runs to list. Zero fields do not filter.
+type RunFilter struct {
+	Status       []workflow.RunStatus
+	DAG          string
+	Since, Until time.Time
+	Limit        int // 100 when 0
+	Offset       int
+}
+
+// RunList is a part of a list of runs.
+type RunList struct {
+	Runs []RunView
+	// Total is the number of runs that fit the filter, exact up to 10,000.
+	Total      int
+	TotalExact bool
+}
+
+// RunView is a run as people see it.
+type RunView struct {
+	ID workflow.RunID
+	// Name is the id to the outside: the custom one where there is one.
+	Name string
+	// DAG is the DAG's id, or the outcome's task id for a run by outcome.
+	DAG       string
+	ByOutcome bool
+	Context   string
+	Status    workflow.RunStatus
+	// The times; zero when there is none yet.
+	CreatedAt, StartTime, EndTime, CancelTime time.Time
+	TaskCount, CompletedTasks, FailedTasks    int
+	Reason                                    string
+	Actor, Cause                              string
+	Revision                                  int64
+}
+
+// TaskRunView is a task run as people see it.
+type TaskRunView struct {
+	Node     int32
+	Name     string
+	TaskID   string
+	Queue    string
+	Priority int
+	Status   workflow.TaskStatus
+	Attempt  int
+	// The times; zero when there is none yet.
+	QueuedTime, StartTime, EndTime time.Time
+	ExitCode                       *int32
+	AgentID                        string
+	Cause                          workflow.Cause
+	Reason                         string
+}
+
+// PlanNode is a node of a run's graph.
+type PlanNode struct {
+	Node         int32
+	Name         string
+	TaskID       string
+	Dependencies []int32
+}
+
+// QueueView is a queue as people see it.
+type QueueView struct {
+	Name string
+	// Depth counts the tasks that wait: in the queue and in a writer's memory.
+	Depth   int
+	Running int
+	// Oldest is when the oldest of them was queued; zero when nothing waits.
+	Oldest    time.Time
+	Consumers int
+}
+
+// AgentView is an agent as people see it.
+type AgentView struct {
+	ID            string
+	Incarnation   int64
+	Status        string // "live", "stopped", "lost"
+	Queues, Tags  []string
+	Slots         int
+	Running       int
+	Version       string
+	RegisteredAt  time.Time
+	LastHeartbeat time.Time
+}

@@ -1,0 +1,36 @@
+// Package keeper starts the shell processes of an agent and never leaves one
+// behind.
+//
+// An agent that forked its tasks itself would orphan them when it is killed
+// with SIGKILL. So the agent starts one small process, the keeper (the same
+// executable under another argv[0]), and that one forks:
+//
+//	agent ──requests (command, write ends of the output pipes)──► keeper ──fork──► sh -c …
+//	      ◄─reports (started, failed, exited)────────────────────        └──fork──► sh -c …
+//	      ──control (signals; its end means the agent's death)───►
+//
+// Every command leads a process group of its own. What holds:
+//
+//   - The agent dies, in whatever way: the kernel closes its sockets, the keeper
+//     sends SIGKILL to every group and exits.
+//   - The keeper dies: on Linux the kernel kills the leaders (PDEATHSIG), the
+//     agent kills the groups, each running process reports Exit.Lost, and the
+//     next Run starts a new keeper.
+//   - A leader exits: what is left of its group gets SIGKILL before the exit is
+//     reported. The kill comes while the leader is still a zombie, which keeps
+//     its number from being given to somebody else. For the same reason signals
+//     are sent by the keeper, under the lock that also guards reaping.
+//
+// A process that left the group on purpose (setsid) is outside of this: it
+// lives on, but its hold on the pipes delays no reader; see Output.
+//
+// The keeper lives in a session of its own, so a Ctrl-C at the terminal reaches
+// neither it nor the commands: only the agent decides.
+//
+// Starting must be cheaper than os/exec, or the keeper would cost throughput.
+// On Linux a few threads, each locked for life (PDEATHSIG belongs to the
+// thread), block in recvmsg on one seqpacket socket, which makes the kernel
+// their queue, and fork by clone3 with CLONE_VM and CLONE_VFORK; one more
+// thread reaps. Elsewhere syscall.ForkExec and a goroutine for each child do
+// the same work.
+package keeper

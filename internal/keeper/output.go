@@ -1,0 +1,107 @@
+package keeper
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// outputGrace is how long a reader waits for the end of the output once the
+// command and its group are dead. They hold the pipe no more, but a process
+// that left the group may.
+const outputGrace = 200 * time.Millisecond
+
+// Output is the read end of a command's standard output or error.
+//
+// Read ends with io.EOF when all writers are gone, or when the command has
+// ended, the grace (a fifth of a second) is over, and the pipe is empty: so all
+// that the command wrote is read, however slow the reader, but nobody who
+// inherited the pipe holds the reader up. Any number of bytes of any kind may
+// come; a command that is not read blocks once the pipe is full.
+//
+// One goroutine may read; Close may be called from any, and ends a Read.
+type Output struct {
+	file  *os.File
+	ended atomic.Bool // no more deadline needed: at EOF, or closed
+	late  bool        // the grace is over
+}
+
+// newOutput takes over the read end of a pipe, which must not block, so that
+// the runtime polls it.
+func newOutput(fd int) *Output {
+	return &Output{file: os.NewFile(uintptr(fd), "output of a command")}
+}
+
+func (o *Output) Read(b []byte) (int, error) {
+	if o.late {
+		return o.rest(b)
+	}
+	n, err := o.file.Read(b)
+	switch {
+	case err == nil:
+	case err == io.EOF:
+		o.ended.Store(true)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		if err := o.file.SetReadDeadline(time.Time{}); err != nil {
+			return 0, err
+		}
+		o.late = true
+		return o.rest(b)
+	}
+	return n, err
+}
+
+// rest reads without waiting.
+func (o *Output) rest(b []byte) (int, error) {
+	conn, err := o.file.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var n int
+	var rerr error
+	if err := conn.Read(func(fd uintptr) bool {
+		for {
+			n, rerr = syscall.Read(int(fd), b)
+			if rerr != syscall.EINTR {
+				return true
+			}
+		}
+	}); err != nil {
+		return 0, err
+	}
+	switch {
+	case rerr == syscall.EAGAIN, rerr == nil && n == 0 && len(b) > 0:
+		return 0, io.EOF
+	case rerr != nil:
+		return 0, os.NewSyscallError("read", rerr)
+	}
+	return n, nil
+}
+
+// Close gives up the output. A command that still writes gets SIGPIPE.
+func (o *Output) Close() error {
+	o.ended.Store(true)
+	return o.file.Close()
+}
+
+// expire begins the grace.
+func (o *Output) expire() {
+	if !o.ended.Load() {
+		o.file.SetReadDeadline(time.Now().Add(outputGrace))
+	}
+}
+
+// notBlocking prepares the read end of a new pipe, or closes both.
+func notBlocking(p []int) error {
+	if _, err := unix.FcntlInt(uintptr(p[0]), unix.F_SETFL, unix.O_NONBLOCK); err != nil {
+		syscall.Close(p[0])
+		syscall.Close(p[1])
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,373 @@
+package orchestrator
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+const (
+	// leastWindow is the number of tasks of a queue that may be in the table at least.
+	leastWindow = 256
+	// mostWindow bounds a window that follows the speed of the agents.
+	mostWindow = 20_000
+	// paceSpan is the time over which the speed of a queue is looked at.
+	paceSpan = 100 * time.Millisecond
+	// mostPacked is the number of members of a delivery at the most.
+	mostPacked = 50
+	// chunk is how many tasks of one run are taken in a row before the next run has its turn.
+	chunk = 16
+	// backlogEvery is how often the depth of the backlog is written at the most.
+	backlogEvery = 250 * time.Millisecond
+)
+
+// dispatcher decides which queued tasks are put into the table of deliveries: for each queue two rounds
+// of its slots, or what its agents work off in a tenth of a second; the rest waits here, and
+// runs take turns, so that a huge one is no wall before small ones.
+type dispatcher struct {
+	queues map[string]*queue
+	lanes  map[laneKey]*lane
+	// specLanes are the lanes of a graph's specifications.
+	specLanes map[*workflow.Graph][]*lane
+	agents    []engine.AgentInfo
+
+	flushBacklog bool
+	backlogAt    time.Time
+	backlogDirty map[backlogKey]bool
+}
+
+// queue is what is known of one queue.
+type queue struct {
+	name     string
+	slots    int
+	inFlight int // members in the table, or with agents
+	lanes    []*lane
+	// ended counts the ends in the current span of time; pace is the count of the span before.
+	ended, pace int
+	spanStart   time.Time
+}
+
+type laneKey struct {
+	class    engine.Class
+	priority int
+}
+
+type backlogKey struct {
+	queue    string
+	priority int
+}
+
+// lane holds the waiting tasks of one class and priority.
+type lane struct {
+	laneKey
+	queue    *queue
+	ring     []*runQueue
+	waiting  int
+	agents   int // that serve it
+	oldestAt time.Time
+}
+
+// runQueue holds the waiting tasks of one run in one lane.
+type runQueue struct {
+	entry   *entry
+	lane    *lane
+	members []workflow.Member
+	since   time.Time
+}
+
+func newDispatcher() *dispatcher {
+	return &dispatcher{
+		queues: map[string]*queue{}, lanes: map[laneKey]*lane{}, specLanes: map[*workflow.Graph][]*lane{},
+		backlogDirty: map[backlogKey]bool{},
+	}
+}
+
+// maxKnownGraphs bounds specLanes.
+const maxKnownGraphs = 10_000
+
+func (d *dispatcher) laneOf(graph *workflow.Graph, node int32) *lane {
+	lanes := d.specLanes[graph]
+	if lanes == nil {
+		if len(d.specLanes) > maxKnownGraphs {
+			clear(d.specLanes)
+		}
+		lanes = make([]*lane, len(graph.Specs))
+		d.specLanes[graph] = lanes
+	}
+	index := graph.SpecIndex(node)
+	if lanes[index] == nil {
+		lanes[index] = d.lane(&graph.Specs[index])
+	}
+	return lanes[index]
+}
+
+func (d *dispatcher) lane(spec *workflow.Scheduling) *lane {
+	requires := slices.Clone(spec.Requires)
+	slices.Sort(requires)
+	key := laneKey{engine.Class{Queue: spec.Queue, Requires: strings.Join(slices.Compact(requires), ",")}, spec.Priority}
+	known := d.lanes[key]
+	if known == nil {
+		known = &lane{laneKey: key, queue: d.queue(spec.Queue), agents: d.serving(key.class)}
+		d.lanes[key] = known
+		known.queue.lanes = append(known.queue.lanes, known)
+		slices.SortStableFunc(known.queue.lanes, func(a, b *lane) int { return a.priority - b.priority })
+	}
+	return known
+}
+
+func (d *dispatcher) queue(name string) *queue {
+	known := d.queues[name]
+	if known == nil {
+		known = &queue{name: name}
+		d.queues[name] = known
+		d.countSlots(known)
+	}
+	return known
+}
+
+// learn takes note of the agents that live.
+func (d *dispatcher) learn(agents []engine.AgentInfo) {
+	d.agents = agents
+	for _, queue := range d.queues {
+		d.countSlots(queue)
+	}
+	for _, lane := range d.lanes {
+		lane.agents = d.serving(lane.class)
+	}
+}
+
+func (d *dispatcher) countSlots(queue *queue) {
+	queue.slots = 0
+	for i := range d.agents {
+		if agent := &d.agents[i]; len(agent.Queues) == 0 || slices.Contains(agent.Queues, queue.name) {
+			queue.slots += agent.Slots
+		}
+	}
+}
+
+func (d *dispatcher) serving(class engine.Class) int {
+	count := 0
+	for i := range d.agents {
+		agent := &d.agents[i]
+		if len(agent.Queues) > 0 && !slices.Contains(agent.Queues, class.Queue) {
+			continue
+		}
+		serves := true
+		for _, tag := range strings.Split(class.Requires, ",") {
+			serves = serves && (tag == "" || slices.Contains(agent.Tags, tag))
+		}
+		if serves {
+			count++
+		}
+	}
+	return count
+}
+
+// take notes what a change does to queued tasks, before it is committed.
+func (d *dispatcher) take(e *entry, change *workflow.Change) {
+	for i := range change.Tasks {
+		task := &change.Tasks[i]
+		if !task.First && e.run.Nodes[task.Node].Status == workflow.TaskQueued {
+			d.count(e, task.Node, -1)
+		}
+	}
+	for _, member := range change.Queue {
+		d.push(e, member, change.At)
+	}
+}
+
+// count keeps the number of members in the table or with agents.
+func (d *dispatcher) count(e *entry, node int32, by int) {
+	queue := d.laneOf(e.run.Graph, node).queue
+	queue.inFlight += by
+	if by < 0 {
+		queue.ended -= by
+	}
+}
+
+func (d *dispatcher) push(e *entry, member workflow.Member, at time.Time) {
+	to := d.laneOf(e.run.Graph, member.Node)
+	to.waiting++
+	d.backlogDirty[backlogKey{to.class.Queue, to.priority}] = true
+	for _, waiting := range e.queues {
+		if waiting.lane == to {
+			waiting.members = append(waiting.members, member)
+			return
+		}
+	}
+	waiting := &runQueue{entry: e, lane: to, members: []workflow.Member{member}, since: at}
+	e.queues = append(e.queues, waiting)
+	to.ring = append(to.ring, waiting)
+}
+
+// putBack queues a member anew that was taken out of the table.
+func (d *dispatcher) putBack(e *entry, member workflow.Member) {
+	if int(member.Node) >= len(e.run.Nodes) {
+		return
+	}
+	state := &e.run.Nodes[member.Node]
+	if state.Status != workflow.TaskQueued || state.Attempt != member.Attempt || state.Delivery != member.Delivery {
+		return
+	}
+	d.laneOf(e.run.Graph, member.Node).queue.inFlight--
+	d.push(e, member, time.Time{})
+}
+
+// forget drops a run that is refused: what waits of it, and from the count what is in the table.
+func (d *dispatcher) forget(e *entry) {
+	for _, member := range e.run.Queued() {
+		d.count(e, member.Node, -1)
+	}
+	for _, waiting := range e.queues {
+		waiting.lane.queue.inFlight += len(waiting.members)
+		waiting.lane.waiting -= len(waiting.members)
+		waiting.members = nil
+		d.backlogDirty[backlogKey{waiting.lane.class.Queue, waiting.lane.priority}] = true
+	}
+	e.queues = nil
+}
+
+func (q *queue) window(now time.Time) int {
+	if now.Sub(q.spanStart) >= paceSpan {
+		q.pace, q.ended, q.spanStart = q.ended, 0, now
+	}
+	return max(leastWindow, 2*q.slots, min(2*max(q.pace, q.ended), mostWindow))
+}
+
+// ready tells whether a task that waits may go into the table.
+func (d *dispatcher) ready() bool {
+	for _, queue := range d.queues {
+		for _, lane := range queue.lanes {
+			if lane.waiting > 0 && queue.inFlight < max(leastWindow, 2*queue.slots) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// pick chooses what goes into the table with this commit.
+func (d *dispatcher) pick(commit *engine.Commit, now time.Time) {
+	for _, queue := range d.queues {
+		room := queue.window(now) - queue.inFlight
+		for _, lane := range queue.lanes {
+			if room <= 0 {
+				break
+			}
+			members, entries := lane.next(min(room, lane.waiting))
+			room -= len(members)
+			queue.inFlight += len(members)
+			if len(members) > 0 {
+				d.backlogDirty[backlogKey{lane.class.Queue, lane.priority}] = true
+				d.pack(commit, lane, members, entries)
+			}
+		}
+	}
+	d.writeBacklog(commit, now)
+}
+
+// next takes count waiting tasks, runs in turn.
+func (l *lane) next(count int) (members []workflow.Member, entries []*entry) {
+	members, entries = make([]workflow.Member, 0, count), make([]*entry, 0, count)
+	for len(members) < count && len(l.ring) > 0 {
+		first := l.ring[0]
+		taken := min(chunk, count-len(members), len(first.members))
+		for _, member := range first.members[:taken] {
+			members, entries = append(members, member), append(entries, first.entry)
+		}
+		first.members = first.members[taken:]
+		l.ring = l.ring[1:]
+		if len(first.members) > 0 {
+			l.ring = append(l.ring, first)
+		} else {
+			first.entry.queues = slices.DeleteFunc(first.entry.queues, func(waiting *runQueue) bool { return waiting == first })
+		}
+	}
+	l.waiting -= len(members)
+	return members, entries
+}
+
+// pack makes deliveries: one for each agent while few tasks wait, so that work spreads; full ones when many do.
+func (d *dispatcher) pack(commit *engine.Commit, from *lane, members []workflow.Member, entries []*entry) {
+	size := mostPacked
+	if from.waiting == 0 {
+		agents := max(1, from.agents)
+		size = min(mostPacked, (len(members)+agents-1)/agents)
+	}
+	for start := 0; start < len(members); start += size {
+		part := members[start:min(start+size, len(members))]
+		dispatch := engine.Dispatch{Class: from.class, Priority: from.priority, Members: make([]engine.DispatchMember, len(part))}
+		for i, member := range part {
+			run := entries[start+i].run
+			dispatch.Members[i] = engine.DispatchMember{
+				Member: member, Spec: run.Graph.Scheduling(member.Node).Spec, DAG: run.DAG, HasValues: run.HasValues,
+			}
+		}
+		commit.Dispatches = append(commit.Dispatches, dispatch)
+	}
+}
+
+func (d *dispatcher) writeBacklog(commit *engine.Commit, now time.Time) {
+	if len(d.backlogDirty) == 0 || !d.flushBacklog && now.Sub(d.backlogAt) < backlogEvery {
+		return
+	}
+	for key := range d.backlogDirty {
+		backlog := engine.Backlog{Queue: key.queue, Priority: key.priority}
+		for _, lane := range d.queue(key.queue).lanes {
+			if lane.priority != key.priority {
+				continue
+			}
+			backlog.Waiting += lane.waiting
+			for _, waiting := range lane.ring {
+				if len(waiting.members) > 0 && !waiting.since.IsZero() && (backlog.Oldest.IsZero() || waiting.since.Before(backlog.Oldest)) {
+					backlog.Oldest = waiting.since
+					break // the ring turns: its first is about the oldest
+				}
+			}
+		}
+		commit.Backlog = append(commit.Backlog, backlog)
+	}
+	clear(d.backlogDirty)
+	d.flushBacklog, d.backlogAt = false, now
+}
+
+// withdraw takes members out that must not start any more: those that wait here at once, the others by the
+// commit. It gives the members that the commit has to answer for.
+func (d *dispatcher) withdraw(l *loop, commit *engine.Commit, members []workflow.Member) map[workflow.Member]bool {
+	wanted := make(map[workflow.Member]bool, len(members))
+	for _, member := range members {
+		wanted[member] = true
+	}
+	asked := map[workflow.RunID]bool{}
+	for _, member := range members {
+		if e := l.runs[member.Run]; e != nil && !asked[member.Run] {
+			d.withdrawWaiting(l, e, wanted)
+		}
+		if wanted[member] && !asked[member.Run] {
+			asked[member.Run] = true
+			commit.Withdraw = append(commit.Withdraw, member.Run)
+		}
+	}
+	return wanted
+}
+
+func (d *dispatcher) withdrawWaiting(l *loop, e *entry, wanted map[workflow.Member]bool) {
+	for _, waiting := range e.queues {
+		before := len(waiting.members)
+		waiting.members = slices.DeleteFunc(waiting.members, func(member workflow.Member) bool {
+			if !wanted[member] {
+				return false
+			}
+			// As if it had been in the table: its end takes it out of the count.
+			waiting.lane.queue.inFlight++
+			delete(wanted, member)
+			l.withdrawn(member)
+			return true
+		})
+		waiting.lane.waiting -= before - len(waiting.members)
+		d.backlogDirty[backlogKey{waiting.lane.class.Queue, waiting.lane.priority}] = true
+	}
+}

@@ -1,0 +1,527 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+const (
+	// mailLimit is how many messages one read takes.
+	mailLimit = 4000
+	// commitRows is the number of task rows after which no further run joins a commit, so
+	// that a flood from one side delays others by tens of milliseconds.
+	commitRows = 6000
+	// loadPage is how many live runs are loaded at once after a takeover.
+	loadPage = 100
+	// keptNodes is the number of nodes in memory above which quiet runs leave it.
+	keptNodes = 4_000_000
+)
+
+// loop is the memory of a writer and what it does with it. One goroutine uses it.
+type loop struct {
+	writer  engine.Writer
+	options Options
+
+	recovered bool
+	runs      map[workflow.RunID]*entry
+	work      []*entry // entries with events, or with more to settle, in order
+	nodes     int      // in memory
+	turns     int64
+
+	remove   []int64          // deliveries done with
+	consumed []engine.MailKey // messages that are answered by the next commit
+	mail     []engine.Mail    // read, not yet opened
+	withdraw []workflow.Member
+	orders   []engine.KillOrder
+	refused  []engine.RefusedRun
+	stale    map[*entry]struct{} // runs whose stored counts are behind
+
+	dispatcher *dispatcher
+	timers     timers
+	takeover   *takeover
+	// most is how many runs a commit may hold: one after a commit was refused, and growing again.
+	most int
+}
+
+// entry is a run in memory.
+type entry struct {
+	run    *workflow.Run
+	events []letterEvent
+	queued bool // in loop.work
+	more   bool
+	used   int64 // the turn in which something happened last
+	queues []*runQueue
+}
+
+// letterEvent is an event with the message that it came in.
+type letterEvent struct {
+	workflow.Event
+	letter *letter
+}
+
+// letter is a message some of whose events are not committed yet.
+type letter struct {
+	key    engine.MailKey
+	kind   engine.MailKind
+	open   int
+	remove []int64
+}
+
+func newLoop(writer engine.Writer, options Options) *loop {
+	l := &loop{writer: writer, options: options}
+	l.forget()
+	return l
+}
+
+// forget throws the memory away.
+func (l *loop) forget() {
+	most := l.most
+	*l = loop{
+		writer: l.writer, options: l.options, runs: map[workflow.RunID]*entry{}, stale: map[*entry]struct{}{},
+		dispatcher: newDispatcher(), timers: newTimers(), most: most,
+	}
+	if l.most == 0 {
+		l.most = 1 << 30
+	}
+}
+
+// busy tells whether there is something to do at once.
+func (l *loop) busy() bool {
+	return !l.recovered || len(l.mail) > 0 || len(l.work) > 0 || len(l.consumed) > 0 || len(l.remove) > 0 || len(l.withdraw) > 0 ||
+		len(l.orders) > 0 || len(l.refused) > 0 || l.takeover != nil || l.dispatcher.ready()
+}
+
+// step does one turn: everything that has come goes into one commit.
+func (l *loop) step(ctx context.Context, tick bool) error {
+	if !l.recovered {
+		if err := l.recover(ctx); err != nil {
+			return err
+		}
+	}
+	if tick {
+		if err := l.tick(ctx); err != nil {
+			return err
+		}
+	}
+	l.turns++
+	if len(l.mail) == 0 {
+		mail, err := l.writer.ReadMail(ctx, false, mailLimit)
+		if err != nil {
+			return err //nolint:wrapcheck // the backend says what it did
+		}
+		l.mail = mail
+	}
+	if err := l.openMail(ctx); err != nil {
+		return err
+	}
+	if err := l.takeOver(ctx); err != nil {
+		return err
+	}
+	l.fireTimers()
+	return l.commit(ctx)
+}
+
+// openMail turns messages into events of runs, which it loads where they are not in memory.
+func (l *loop) openMail(ctx context.Context) error {
+	if err := l.load(ctx, l.strangers(l.mail)); err != nil {
+		return err
+	}
+	for i := range l.mail {
+		mail := &l.mail[i]
+		open := &letter{key: mail.Key, kind: mail.Kind, open: 1}
+		switch mail.Kind {
+		case engine.MailSubmit:
+			if err := l.submitted(ctx, mail, open); err != nil {
+				return err
+			}
+		case engine.MailCancel:
+			l.deliver(mail.Run, workflow.Event{Kind: workflow.EventCancel, Actor: mail.Actor}, open)
+		case engine.MailReport:
+			l.report(mail.Report, open)
+		case engine.MailLost:
+			l.lost(mail.Lost, open)
+		}
+		l.close(open)
+		l.mail[i] = engine.Mail{}
+	}
+	l.mail = nil
+	return nil
+}
+
+// strangers are the runs that messages speak of and that are not in memory.
+func (l *loop) strangers(mail []engine.Mail) []workflow.RunID {
+	var ids []workflow.RunID
+	seen := map[workflow.RunID]bool{}
+	add := func(id workflow.RunID) {
+		if l.runs[id] == nil && !seen[id] {
+			seen[id] = true
+			ids = append(ids, id)
+		}
+	}
+	submitted := map[workflow.RunID]bool{}
+	for i := range mail {
+		switch mail[i].Kind {
+		case engine.MailSubmit:
+			submitted[mail[i].Run] = true
+		case engine.MailCancel:
+			if !submitted[mail[i].Run] {
+				add(mail[i].Run)
+			}
+		case engine.MailReport:
+			for k := range mail[i].Report.Ends {
+				add(mail[i].Report.Ends[k].Run)
+			}
+			for k := range mail[i].Report.Returns {
+				add(mail[i].Report.Returns[k].Run)
+			}
+		case engine.MailLost:
+			for _, member := range mail[i].Lost.Members {
+				add(member.Run)
+			}
+		}
+	}
+	return ids
+}
+
+func (l *loop) load(ctx context.Context, ids []workflow.RunID) error {
+	for len(ids) > 0 {
+		page := ids[:min(loadPage, len(ids))]
+		ids = ids[len(page):]
+		page = slices.DeleteFunc(slices.Clone(page), l.isRefused)
+		runs, err := l.writer.LoadRuns(ctx, page)
+		var broken *engine.BrokenRunError
+		if errors.As(err, &broken) {
+			l.options.Logger.Error("a run can't be loaded and is failed", "run", broken.ID, "error", err)
+			l.refused = append(l.refused, engine.RefusedRun{ID: broken.ID, Reason: "it can't be loaded: " + broken.Err.Error()})
+			ids = append(page, ids...)
+			continue
+		}
+		if err != nil {
+			return err //nolint:wrapcheck // the backend says what it did
+		}
+		for _, run := range runs {
+			l.adopt(run)
+		}
+	}
+	return nil
+}
+
+// adopt takes a run that was stored into memory.
+func (l *loop) adopt(run *workflow.Run) *entry {
+	e := l.insert(run)
+	if l.takeover != nil {
+		l.takeover.reconcile(l, e)
+	}
+	if run.Status == workflow.RunRunning {
+		// What a crash or an eviction cut off is found again from the states.
+		e.more = true
+		l.enqueue(e)
+	}
+	return e
+}
+
+func (l *loop) insert(run *workflow.Run) *entry {
+	e := &entry{run: run, used: l.turns}
+	l.runs[run.ID] = e
+	l.nodes += len(run.Nodes)
+	return e
+}
+
+func (l *loop) drop(e *entry) {
+	if l.runs[e.run.ID] == e {
+		delete(l.runs, e.run.ID)
+		l.nodes -= len(e.run.Nodes)
+	}
+	delete(l.stale, e)
+	for i := range e.events {
+		l.close(e.events[i].letter)
+	}
+	e.events, e.more = nil, false
+}
+
+func (l *loop) enqueue(e *entry) {
+	if !e.queued {
+		e.queued = true
+		l.work = append(l.work, e)
+	}
+}
+
+func (l *loop) submitted(ctx context.Context, mail *engine.Mail, open *letter) error {
+	if l.runs[mail.Run] == nil {
+		graph, err := l.writer.Graph(ctx, mail.Plan)
+		if errors.Is(err, engine.ErrRefused) {
+			l.refused = append(l.refused, engine.RefusedRun{ID: mail.Run, Reason: "its plan can't be read: " + err.Error(), Mail: []engine.MailKey{mail.Key}})
+			open.key = engine.MailKey{}
+			return nil
+		}
+		if err != nil {
+			return err //nolint:wrapcheck // the backend says what it did
+		}
+		l.insert(workflow.NewRun(mail.Run, mail.DAG, graph, mail.HasValues))
+		if l.takeover != nil {
+			l.takeover.done[mail.Run] = true
+		}
+	}
+	l.deliver(mail.Run, workflow.Event{Kind: workflow.EventStart}, open)
+	return nil
+}
+
+// deliver gives an event to a run. A run that is not in memory now has ended: nothing follows.
+func (l *loop) deliver(id workflow.RunID, event workflow.Event, from *letter) {
+	e := l.runs[id]
+	if e == nil {
+		return
+	}
+	if from != nil {
+		from.open++
+	}
+	e.events = append(e.events, letterEvent{event, from})
+	l.enqueue(e)
+}
+
+// close notes that an event of the message was committed or means nothing; after the last one the message is answered.
+func (l *loop) close(from *letter) {
+	if from == nil {
+		return
+	}
+	from.open--
+	if from.open == 0 && from.key != (engine.MailKey{}) {
+		l.consumed = append(l.consumed, from.key)
+		l.remove = append(l.remove, from.remove...)
+	}
+}
+
+func (l *loop) report(report *engine.Report, from *letter) {
+	from.remove = append(from.remove, report.Done...)
+	for i := range report.Ends {
+		end := &report.Ends[i]
+		l.deliver(end.Run, workflow.Event{Kind: workflow.EventEnd, Node: end.Node, Attempt: end.Attempt, Delivery: end.Delivery, Result: end.Result}, from)
+	}
+	for i := range report.Returns {
+		back := &report.Returns[i]
+		l.deliver(back.Run, workflow.Event{
+			Kind: workflow.EventReturn, Node: back.Node, Attempt: back.Attempt, Delivery: back.Delivery,
+			Result: workflow.Result{Started: back.Started, StartTime: back.StartTime, EndTime: back.EndTime, Agent: report.Agent},
+		}, from)
+	}
+}
+
+func (l *loop) lost(lost *engine.LostDelivery, from *letter) {
+	from.remove = append(from.remove, lost.ID)
+	for _, member := range lost.Members {
+		l.deliver(member.Run, workflow.Event{
+			Kind: workflow.EventLost, Node: member.Node, Attempt: member.Attempt, Delivery: member.Delivery,
+			Result: workflow.Result{StartTime: lost.ClaimedAt, Agent: lost.Agent},
+		}, from)
+	}
+}
+
+func (l *loop) fireTimers() {
+	now := l.writer.Now()
+	for {
+		timer, ok := l.timers.pop(now)
+		if !ok {
+			return
+		}
+		if l.runs[timer.Run] == nil {
+			l.timers.forgotten = append(l.timers.forgotten, timer)
+			continue
+		}
+		l.deliver(timer.Run, workflow.Event{Kind: workflow.EventTimer, Node: timer.Node, Timer: timer.Kind}, nil)
+	}
+}
+
+// advance lets the runs with work decide, as many as go into one commit.
+func (l *loop) advance(at time.Time) (changes []*workflow.Change, of []*entry, used []int) {
+	rows := 0
+	rest := l.work[:0]
+	for i, e := range l.work {
+		if rows >= commitRows || len(changes) >= l.most {
+			rest = append(rest, l.work[i:]...)
+			break
+		}
+		e.queued = false
+		if l.runs[e.run.ID] != e {
+			continue
+		}
+		events := make([]workflow.Event, len(e.events))
+		for k := range e.events {
+			events[k] = e.events[k].Event
+		}
+		change, count, err := advance(e.run, at, events, l.options.Limits)
+		if err != nil {
+			l.refuse(e, err)
+			continue
+		}
+		rows += len(change.Tasks) + len(change.Withdraw)
+		changes, of, used = append(changes, change), append(of, e), append(used, count)
+	}
+	clear(l.work[len(rest):])
+	l.work = rest
+	return changes, of, used
+}
+
+// advance is workflow.Advance; a panic in it stops its run and no other.
+func advance(run *workflow.Run, at time.Time, events []workflow.Event, limits workflow.Limits) (change *workflow.Change, used int, err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = fmt.Errorf("the rules failed: %v\n%s", reason, debug.Stack())
+		}
+	}()
+	change, used = workflow.Advance(run, at, events, limits)
+	return change, used, nil
+}
+
+// refuse fails a run that can't be moved on, and keeps its messages aside.
+func (l *loop) refuse(e *entry, reason error) {
+	l.options.Logger.Error("a run can't be moved on and is failed", "run", e.run.ID, "error", reason)
+	refused := engine.RefusedRun{ID: e.run.ID, Reason: "it can't be moved on: " + reason.Error()}
+	for i := range e.events {
+		from := e.events[i].letter
+		if from != nil && (from.kind == engine.MailSubmit || from.kind == engine.MailCancel) && from.key != (engine.MailKey{}) {
+			refused.Mail = append(refused.Mail, from.key)
+			from.key = engine.MailKey{}
+		}
+	}
+	l.refused = append(l.refused, refused)
+	l.dispatcher.forget(e)
+	l.withdraw = append(l.withdraw, e.run.Queued()...)
+	l.drop(e)
+}
+
+// commit stores what follows from the events, if anything does.
+func (l *loop) commit(ctx context.Context) error {
+	at := l.writer.Now()
+	changes, of, used := l.advance(at)
+	commit := &engine.Commit{At: at, Mail: l.consumed, Remove: l.remove, Orders: l.orders, Refused: l.refused, ReadMail: mailLimit}
+	for i, change := range changes {
+		if !change.Empty() {
+			commit.Changes = append(commit.Changes, change)
+		}
+		for k := range used[i] {
+			if from := of[i].events[k].letter; from != nil && from.open == 1 && from.key != (engine.MailKey{}) {
+				commit.Mail, commit.Remove = append(commit.Mail, from.key), append(commit.Remove, from.remove...)
+				from.open, from.key = 0, engine.MailKey{}
+			} else if from != nil {
+				from.open--
+			}
+		}
+		l.withdraw = append(l.withdraw, change.Withdraw...)
+		l.dispatcher.take(of[i], change)
+	}
+	l.dispatcher.pick(commit, at)
+	wanted := l.dispatcher.withdraw(l, commit, l.withdraw)
+	l.consumed, l.remove, l.orders, l.refused, l.withdraw = nil, nil, nil, nil, nil
+	if !worthwhile(commit) {
+		l.apply(changes, of, used)
+		return nil
+	}
+	started := time.Now()
+	result, err := l.send(ctx, commit)
+	if err != nil {
+		return l.failed(err, commit)
+	}
+	l.options.Observer.Committed(time.Since(started), commit.Changes)
+	l.most = min(2*l.most, 1<<30)
+	l.apply(changes, of, used)
+	l.settleWithdrawn(wanted, result.Withdrawn)
+	l.mail = append(l.mail, result.Mail...)
+	return nil
+}
+
+func worthwhile(commit *engine.Commit) bool {
+	return len(commit.Changes)+len(commit.Dispatches)+len(commit.Remove)+len(commit.Withdraw)+len(commit.Orders)+len(commit.Mail)+
+		len(commit.Refused) > 0 || commit.Backlog != nil
+}
+
+// send commits, again and again while nothing is wrong but the backend.
+func (l *loop) send(ctx context.Context, commit *engine.Commit) (engine.CommitResult, error) {
+	for delay := firstDelay; ; delay = min(2*delay, lastDelay) {
+		result, err := l.writer.Commit(ctx, commit)
+		if err == nil || ctx.Err() != nil || errors.Is(err, engine.ErrFenced) || errors.Is(err, engine.ErrUncertain) || errors.Is(err, engine.ErrRefused) {
+			return result, err //nolint:wrapcheck // the backend says what it did
+		}
+		l.options.Logger.Warn("a commit failed; trying again", "error", err, "delay", delay)
+		if !sleep(ctx, delay) {
+			return result, ctx.Err() //nolint:wrapcheck // says it all
+		}
+	}
+}
+
+// failed throws the memory away. When the content was refused, the next commits hold fewer runs, until
+// the one that is to blame stands alone and is failed.
+func (l *loop) failed(err error, commit *engine.Commit) error {
+	if !errors.Is(err, engine.ErrRefused) {
+		l.forget()
+		return err
+	}
+	if len(commit.Changes) == 0 {
+		l.forget()
+		return err
+	}
+	if len(commit.Changes) > 1 {
+		l.options.Logger.Warn("a commit was refused; looking for the run that is to blame", "runs", len(commit.Changes), "error", err)
+		l.most = max(1, min(l.most, len(commit.Changes))/2)
+		l.forget()
+		return nil
+	}
+	blamed := commit.Changes[0].ID
+	l.options.Logger.Error("a run can't be committed and is failed", "run", blamed, "error", err)
+	l.forget()
+	l.refused = append(l.refused, engine.RefusedRun{ID: blamed, Reason: "it could not be committed: " + err.Error()})
+	l.most = 1
+	return nil
+}
+
+func (l *loop) apply(changes []*workflow.Change, of []*entry, used []int) {
+	for i, change := range changes {
+		e := of[i]
+		e.run.Apply(change)
+		e.events = append(e.events[:0], e.events[used[i]:]...)
+		e.used, e.more = l.turns, change.More
+		for _, timer := range change.SetTimers {
+			l.timers.set(engine.DueTimer{Run: e.run.ID, Timer: timer})
+		}
+		switch {
+		case e.run.Status.Ended():
+			l.drop(e)
+			continue
+		case e.run.CountsStale():
+			l.stale[e] = struct{}{}
+		default:
+			delete(l.stale, e)
+		}
+		if e.more || len(e.events) > 0 {
+			l.enqueue(e)
+		}
+	}
+}
+
+// settleWithdrawn answers those who wanted members withdrawn: they are out of the queue, or an agent claimed them and is told to kill them.
+func (l *loop) settleWithdrawn(wanted map[workflow.Member]bool, withdrawn []engine.Delivery) {
+	for i := range withdrawn {
+		for k := range withdrawn[i].Members {
+			member := withdrawn[i].Members[k].Member
+			if wanted[member] {
+				delete(wanted, member)
+				l.withdrawn(member)
+			} else if e := l.runs[member.Run]; e != nil {
+				l.dispatcher.putBack(e, member)
+			}
+		}
+	}
+	for member := range wanted {
+		l.orders = append(l.orders, engine.KillOrder{Member: member})
+	}
+}
+
+func (l *loop) withdrawn(member workflow.Member) {
+	l.deliver(member.Run, workflow.Event{Kind: workflow.EventWithdraw, Node: member.Node, Attempt: member.Attempt, Delivery: member.Delivery}, nil)
+}

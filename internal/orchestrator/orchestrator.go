@@ -1,0 +1,139 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+// Options say how an orchestrator works. The zero value of a field means its default.
+type Options struct {
+	// ID is the orchestrator's name.
+	ID     string
+	Limits workflow.Limits
+	// TickInterval is how often the writer looks for what no ring told it: a second.
+	TickInterval time.Duration
+	Logger       *slog.Logger
+	Observer     Observer
+}
+
+// Observer is told what was committed, for metrics.
+type Observer interface {
+	Committed(duration time.Duration, changes []*workflow.Change)
+}
+
+// Orchestrator owns the runs of its buckets and moves them on.
+type Orchestrator struct {
+	backend engine.Backend
+	options Options
+}
+
+// New makes an orchestrator; Run starts it.
+func New(backend engine.Backend, options Options) *Orchestrator {
+	if options.Limits == (workflow.Limits{}) {
+		options.Limits = workflow.DefaultLimits
+	}
+	if options.TickInterval == 0 {
+		options.TickInterval = time.Second
+	}
+	if options.Logger == nil {
+		options.Logger = slog.New(slog.DiscardHandler)
+	}
+	if options.Observer == nil {
+		options.Observer = nobody{}
+	}
+	return &Orchestrator{backend: backend, options: options}
+}
+
+type nobody struct{}
+
+func (nobody) Committed(time.Duration, []*workflow.Change) {}
+
+// Run works until the context ends. It takes the buckets first: ready is called when it has them (nil for
+// nobody to tell). Errors: engine.ErrWriterExists when another orchestrator lives. When this one
+// was declared dead (it was frozen, say), it begins anew.
+func (o *Orchestrator) Run(ctx context.Context, ready func()) error {
+	for {
+		writer, err := o.backend.OpenWriter(ctx, o.options.ID)
+		if err != nil {
+			return fmt.Errorf("start orchestrator %s: %w", o.options.ID, err)
+		}
+		if ready != nil {
+			ready()
+			ready = nil
+		}
+		err = newLoop(writer, o.options).run(ctx)
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		closeErr := writer.Close(closing)
+		cancel()
+		if ctx.Err() != nil {
+			return closeErr
+		}
+		if !errors.Is(err, engine.ErrFenced) {
+			return errors.Join(err, closeErr)
+		}
+		o.options.Logger.Warn("this orchestrator was declared dead; it begins anew", "error", err)
+	}
+}
+
+// The delays after a backend failed.
+const (
+	firstDelay = 20 * time.Millisecond
+	lastDelay  = 2 * time.Second
+)
+
+// run turns the loop until the context ends or the writer is fenced.
+func (l *loop) run(ctx context.Context) error {
+	ticker := time.NewTicker(l.options.TickInterval)
+	defer ticker.Stop()
+	delay := firstDelay
+	tick := true
+	for ctx.Err() == nil {
+		err := l.step(ctx, tick)
+		tick = false
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, engine.ErrFenced):
+			return err
+		case err != nil:
+			l.options.Logger.Warn("the backend failed; trying again", "error", err, "delay", delay)
+			if !sleep(ctx, delay) {
+				return nil
+			}
+			delay = min(2*delay, lastDelay)
+			continue
+		}
+		delay = firstDelay
+		if l.busy() {
+			select {
+			case <-ticker.C:
+				tick = true
+			default:
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+			tick = true
+		case <-l.writer.Wake():
+		case <-l.timers.next(l.writer.Now()):
+		}
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, delay time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(delay):
+		return true
+	}
+}

@@ -1,0 +1,355 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cyclonetix/cyclonetix/db"
+	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+// agentSession implements engine.AgentSession.
+type agentSession struct {
+	backend     *Backend
+	incarnation int64
+	lockKey     int64
+	interval    time.Duration
+	wake        chan struct{}
+	runs        map[workflow.RunID]*engine.RunInfo
+	// lastClaim is when the newest known claim was made; uncertain tells that there may be a newer one whose answer was lost.
+	lastClaim time.Time
+	uncertain bool
+	// unresolved are claimed rows whose tasks could not be looked up yet.
+	unresolved []db.ClaimDispatchesRow
+	// perRow is the number of tasks that deliveries held lately: how many rows make up a number of tasks.
+	perRow float64
+}
+
+func joinTags(tags []string) string { return strings.Join(tags, ",") }
+
+func splitTags(joined string) []string {
+	if joined == "" {
+		return []string{}
+	}
+	return strings.Split(joined, ",")
+}
+
+// OpenAgent implements engine.Backend. An earlier registration with the same id is replaced: it is dead.
+func (b *Backend) OpenAgent(ctx context.Context, agent engine.AgentInfo) (engine.AgentSession, error) {
+	lockKey := b.schema.key("agent/" + agent.ID + "/" + processIdentity() + "/" + time.Now().String())
+	b.bell.hold(ctx, lockKey)
+	session := &agentSession{
+		backend: b, lockKey: lockKey, interval: agent.HeartbeatInterval, wake: make(chan struct{}, 1),
+		runs: map[workflow.RunID]*engine.RunInfo{}, perRow: 1,
+	}
+	tags := slices.Clone(agent.Tags)
+	slices.Sort(tags)
+	err := pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) (err error) {
+		session.incarnation, err = b.queries.InsertAgent(ctx, b.on(tx), db.InsertAgentParams{
+			AgentID: agent.ID, Queues: append([]string{}, agent.Queues...), Tags: append([]string{}, tags...), Slots: int32(agent.Slots), //nolint:gosec // a small number
+			Version: agent.Version, HeartbeatIntervalMs: int32(agent.HeartbeatInterval.Milliseconds()), //nolint:gosec // a small number
+			Process: processIdentity(), LockKey: lockKey,
+		})
+		if err != nil {
+			return err //nolint:wrapcheck // wrapped below
+		}
+		_, err = b.queries.BeatAgent(ctx, b.on(tx), session.incarnation)
+		return err //nolint:wrapcheck // wrapped below
+	})
+	if err != nil {
+		b.bell.release(lockKey)
+		return nil, fmt.Errorf("register agent %s: %w", agent.ID, interpretError(err))
+	}
+	b.bell.addAgent(session)
+	// The orchestrator learns of the agent at its next tick; until then the agent finds waiting work by itself.
+	signal(session.wake)
+	return session, nil
+}
+
+// Incarnation implements engine.AgentSession.
+func (s *agentSession) Incarnation() int64 { return s.incarnation }
+
+// Wake implements engine.AgentSession.
+func (s *agentSession) Wake() <-chan struct{} { return s.wake }
+
+func (s *agentSession) ring() { signal(s.wake) }
+
+// Poll implements engine.AgentSession. In the writer's process a ring can't be lost.
+func (s *agentSession) Poll() time.Duration {
+	if s.backend.bell.local() {
+		return 5 * time.Second
+	}
+	return time.Second
+}
+
+// Claim implements engine.AgentSession.
+func (s *agentSession) Claim(ctx context.Context, want, slack int) (engine.Claim, error) {
+	var orders []db.ListOrdersRow
+	if s.uncertain {
+		if err := s.recoverClaims(ctx); err != nil {
+			return engine.Claim{}, err
+		}
+	}
+	if len(s.unresolved) == 0 {
+		var err error
+		if orders, err = s.claim(ctx, want, slack); err != nil {
+			return engine.Claim{}, err
+		}
+	}
+	deliveries, err := s.resolve(ctx, s.unresolved)
+	if err != nil {
+		return engine.Claim{}, err
+	}
+	s.unresolved = nil
+	return engine.Claim{Deliveries: deliveries, Orders: ordersOf(orders)}, nil
+}
+
+func (s *agentSession) claim(ctx context.Context, want, slack int) (orders []db.ListOrdersRow, err error) {
+	var rows []db.ClaimDispatchesRow
+	q, p := s.backend.queries, s.backend.pipeline()
+	// One row more than should do, so that the last one tells whether there is more.
+	params := db.ClaimDispatchesParams{
+		Agent: s.incarnation, Want: int32(want), Slack: int32(slack), Most: int32(float64(want)/s.perRow) + 1, //nolint:gosec // small numbers
+	}
+	p.add(func(on db.DBTX) (err error) {
+		rows, err = q.ClaimDispatches(ctx, on, params)
+		return err
+	})
+	p.add(func(on db.DBTX) (err error) {
+		orders, err = q.ListOrders(ctx, on, s.incarnation)
+		return err
+	})
+	if err := interpretError(p.send(ctx, s.backend.pool)); err != nil {
+		s.uncertain = errors.Is(err, engine.ErrUncertain)
+		return nil, fmt.Errorf("claim: %w", err)
+	}
+	s.unresolved = rows
+	taken := 0
+	for i := range rows {
+		taken += int(rows[i].N)
+		s.lastClaim = rows[i].ClaimedAt
+	}
+	if len(rows) > 0 {
+		s.perRow = max(1, (s.perRow+float64(taken)/float64(len(rows)))/2)
+		if taken < want && len(rows) >= int(params.Most) {
+			signal(s.wake) // there may be more
+		}
+	}
+	return orders, nil
+}
+
+// recoverClaims finds what was claimed by a statement whose answer was lost, after waiting for its end.
+func (s *agentSession) recoverClaims(ctx context.Context) error {
+	err := pgx.BeginFunc(ctx, s.backend.pool, func(tx pgx.Tx) error {
+		status, err := s.backend.queries.AwaitClaims(ctx, s.backend.on(tx), s.incarnation)
+		if err != nil {
+			return err //nolint:wrapcheck // wrapped below
+		}
+		if status != "live" {
+			return engine.ErrAgentLost
+		}
+		rows, err := s.backend.queries.ListClaimedAfter(ctx, s.backend.on(tx), db.ListClaimedAfterParams{Agent: s.incarnation, After: s.lastClaim})
+		if err != nil {
+			return err //nolint:wrapcheck // wrapped below
+		}
+		for _, row := range rows {
+			s.unresolved = append(s.unresolved, db.ClaimDispatchesRow(row))
+			s.lastClaim = row.ClaimedAt
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("look for what was claimed: %w", interpretError(err))
+	}
+	s.uncertain = false
+	return nil
+}
+
+// resolve finds what is needed to run the members: their specifications, and what their runs share.
+func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow) ([]engine.ClaimedDelivery, error) {
+	deliveries := make([]engine.ClaimedDelivery, 0, len(rows))
+	var hashes []workflow.Hash
+	var unknown []db.UUID
+	for i := range rows {
+		row := &rows[i]
+		for _, spec := range row.Specs {
+			hashes = append(hashes, workflow.Hash(spec))
+		}
+		for number, run := range row.Runs {
+			id := workflow.RunID(run)
+			if _, ok := s.runs[id]; ok {
+				continue
+			}
+			if len(s.runs) > maxKnownRuns {
+				clear(s.runs)
+			}
+			if row.HasValues[number] {
+				unknown = append(unknown, run)
+			} else {
+				s.runs[id] = &engine.RunInfo{ID: id, Name: id.String(), DAG: row.Dags[number], Values: &workflow.RunValues{}}
+			}
+		}
+	}
+	specs, err := s.backend.taskSpecs(ctx, hashes)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.loadRuns(ctx, unknown); err != nil {
+		return nil, err
+	}
+	for i := range rows {
+		row := &rows[i]
+		members, err := unpackMembers(row.Runs, row.Dags, row.HasValues, row.Specs, row.Members)
+		if err != nil {
+			return nil, fmt.Errorf("delivery %d: %w", row.ID, err)
+		}
+		delivery := engine.ClaimedDelivery{ID: row.ID, ReplyTo: int(row.ReplyTo), ClaimedAt: row.ClaimedAt.UTC(), Tasks: make([]engine.ClaimedTask, len(members))}
+		for number := range members {
+			member := &members[number]
+			run := s.runs[member.Run]
+			if run == nil {
+				run = &engine.RunInfo{ID: member.Run, Name: member.Run.String(), DAG: member.DAG, Values: &workflow.RunValues{}}
+			}
+			delivery.Tasks[number] = engine.ClaimedTask{Member: member.Member, Spec: specs[member.Spec], Run: run}
+		}
+		deliveries = append(deliveries, delivery)
+	}
+	return deliveries, nil
+}
+
+// maxKnownRuns is the number of runs that a session remembers; beyond it, it begins anew.
+const maxKnownRuns = 20_000
+
+func (s *agentSession) loadRuns(ctx context.Context, ids []db.UUID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	rows, err := s.backend.queries.LoadRunInfos(ctx, s.backend.on(s.backend.pool), ids)
+	if err != nil {
+		return fmt.Errorf("load the values of runs: %w", interpretError(err))
+	}
+	for _, row := range rows {
+		id := workflow.RunID(row.RunID)
+		info := &engine.RunInfo{ID: id, Name: id.String(), DAG: row.DagID, Values: &workflow.RunValues{}}
+		if row.Name != nil {
+			info.Name = *row.Name
+		}
+		if len(row.RunValues) > 0 {
+			if err := json.Unmarshal(row.RunValues, info.Values); err != nil {
+				return fmt.Errorf("read the values of run %s: %w", id, err)
+			}
+		}
+		s.runs[id] = info
+	}
+	return nil
+}
+
+func ordersOf(rows []db.ListOrdersRow) []engine.Order {
+	orders := make([]engine.Order, 0, len(rows))
+	for _, row := range rows {
+		orders = append(orders, engine.Order{ID: row.ID, Kind: engine.OrderKind(row.Kind), Member: workflow.Member{
+			Run: workflow.RunID(row.RunID), Node: row.Node, Attempt: uint16(row.Attempt), Delivery: uint16(row.Delivery), //nolint:gosec // checked in the schema
+		}})
+	}
+	return orders
+}
+
+// Beat implements engine.AgentSession.
+func (s *agentSession) Beat(ctx context.Context) ([]engine.Order, error) {
+	var beaten int64
+	var orders []db.ListOrdersRow
+	q, p := s.backend.queries, s.backend.pipeline()
+	p.add(func(on db.DBTX) (err error) {
+		beaten, err = q.BeatAgent(ctx, on, s.incarnation)
+		return err
+	})
+	p.add(func(on db.DBTX) (err error) {
+		orders, err = q.ListOrders(ctx, on, s.incarnation)
+		return err
+	})
+	if err := p.send(ctx, s.backend.pool); err != nil {
+		return nil, fmt.Errorf("beat: %w", interpretError(err))
+	}
+	if beaten == 0 {
+		return nil, fmt.Errorf("beat of agent %d: %w", s.incarnation, engine.ErrAgentLost)
+	}
+	return ordersOf(orders), nil
+}
+
+// Report implements engine.AgentSession.
+func (s *agentSession) Report(ctx context.Context, report *engine.Report, logs []engine.LogChunk, orders []int64) error {
+	q, p := s.backend.queries, s.backend.pipeline()
+	if len(logs) > 0 {
+		rows := logRows(logs)
+		p.add(func(on db.DBTX) error { return q.InsertLogs(ctx, on, rows) })
+	}
+	if len(orders) > 0 {
+		p.add(func(on db.DBTX) error { return q.DeleteOrders(ctx, on, orders) })
+	}
+	tells := len(report.Done)+len(report.Ends)+len(report.Returns) > 0
+	if tells {
+		params := db.InsertReportParams{Bucket: int16(report.ReplyTo), Body: packReport(report)} //nolint:gosec // 12 bits
+		p.add(func(on db.DBTX) error { return q.InsertReport(ctx, on, params) })
+	}
+	if len(p.steps) == 0 {
+		return nil
+	}
+	if err := s.backend.retryMissingPartition(ctx, func() error { return interpretError(p.send(ctx, s.backend.pool)) }); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	if tells {
+		s.backend.bell.ringMail(report.ReplyTo)
+	}
+	return nil
+}
+
+// WriteLogs implements engine.AgentSession. These chunks were never acknowledged to anyone, so
+// they need not be on disk before the next ones.
+func (s *agentSession) WriteLogs(ctx context.Context, logs []engine.LogChunk) error {
+	if len(logs) == 0 {
+		return nil
+	}
+	err := s.backend.retryMissingPartition(ctx, func() error {
+		return interpretError(pgx.BeginFunc(ctx, s.backend.logPool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, "SELECT set_config('synchronous_commit', 'off', true)"); err != nil {
+				return err //nolint:wrapcheck // wrapped below
+			}
+			return s.backend.queries.InsertLogs(ctx, s.backend.on(tx), logRows(logs))
+		}))
+	})
+	if err != nil {
+		return fmt.Errorf("write logs: %w", err)
+	}
+	return nil
+}
+
+func logRows(logs []engine.LogChunk) db.InsertLogsParams {
+	var rows db.InsertLogsParams
+	for i := range logs {
+		chunk := &logs[i]
+		rows.RunIDs, rows.Nodes = append(rows.RunIDs, db.UUID(chunk.Run)), append(rows.Nodes, chunk.Node)
+		rows.Attempts = append(rows.Attempts, int16(chunk.Attempt)) //nolint:gosec // checked in the schema
+		rows.Streams, rows.Seqs = append(rows.Streams, int16(chunk.Stream)), append(rows.Seqs, chunk.Seq)
+		rows.Ats, rows.Bodies = append(rows.Ats, chunk.Time), append(rows.Bodies, chunk.Body)
+	}
+	return rows
+}
+
+// Close implements engine.AgentSession.
+func (s *agentSession) Close(ctx context.Context) error {
+	s.backend.bell.removeAgent(s)
+	defer s.backend.bell.release(s.lockKey)
+	_, err := s.backend.queries.EndAgent(ctx, s.backend.on(s.backend.pool), db.EndAgentParams{Agent: s.incarnation, Status: "stopped"})
+	if err != nil {
+		return fmt.Errorf("take agent %d out: %w", s.incarnation, errors.Join(interpretError(err)))
+	}
+	return s.backend.tellLost(ctx)
+}

@@ -1,0 +1,393 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cyclonetix/cyclonetix/db"
+	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+// Commit implements engine.Writer: one pipelined batch, which is one transaction.
+func (w *Writer) Commit(ctx context.Context, commit *engine.Commit) (engine.CommitResult, error) {
+	var result engine.CommitResult
+	classes, err := w.backend.classNumbers(ctx, commit.Dispatches)
+	if err != nil {
+		return result, err
+	}
+	var rows []db.ReadMailRow
+	var reading db.ReadMailParams
+	read := false
+	if commit.ReadMail > 0 {
+		reading, read = w.mail.takeRung(commit.ReadMail)
+	}
+	var withdrawn []db.WithdrawDispatchesRow
+	build := func() *pipeline {
+		result.Dispatched = result.Dispatched[:0]
+		p := w.build(ctx, commit, classes, &result.Dispatched, &withdrawn)
+		if read {
+			p.add(func(on db.DBTX) (err error) {
+				rows, err = w.backend.queries.ReadMail(ctx, on, reading)
+				return err
+			})
+		}
+		return p
+	}
+	err = w.backend.retryMissingPartition(ctx, func() error { return w.send(ctx, build(), commit) })
+	if err != nil {
+		w.mail.putBack(reading)
+		return engine.CommitResult{}, fmt.Errorf("commit %d of writer %d: %w", w.seq+1, w.id, err)
+	}
+	w.seq++
+	for _, key := range commit.Mail {
+		delete(w.mail.given, key)
+	}
+	for _, refused := range commit.Refused {
+		for _, key := range refused.Mail {
+			delete(w.mail.given, key)
+		}
+	}
+	if len(commit.Dispatches) > 0 || len(commit.Orders) > 0 {
+		w.backend.bell.ringWork()
+	}
+	if result.Withdrawn, err = w.backend.deliveriesOf(ctx, withdrawn); err != nil {
+		return result, fmt.Errorf("%w: %w", engine.ErrUncertain, err)
+	}
+	if result.Mail, err = w.take(ctx, reading, rows); err != nil {
+		return result, fmt.Errorf("%w: %w", engine.ErrUncertain, err)
+	}
+	return result, nil
+}
+
+func (w *Writer) send(ctx context.Context, p *pipeline, commit *engine.Commit) error {
+	jobs := 0
+	for _, change := range commit.Changes {
+		jobs += len(change.Jobs)
+	}
+	if jobs == 0 {
+		return interpretError(p.send(ctx, w.backend.pool))
+	}
+	return interpretError(pgx.BeginFunc(ctx, w.backend.pool, func(tx pgx.Tx) error {
+		if err := p.send(ctx, tx); err != nil {
+			return err
+		}
+		return w.backend.enqueueJobs(ctx, tx, commit.Changes)
+	}))
+}
+
+// build puts the statements of a commit together. The fence comes first.
+func (w *Writer) build(ctx context.Context, commit *engine.Commit, classes []int32, dispatched *[]int64, withdrawn *[]db.WithdrawDispatchesRow) *pipeline {
+	q, p := w.backend.queries, w.backend.pipeline()
+	p.add(func(on db.DBTX) error { return q.Fence(ctx, on, db.FenceParams{Writer: w.id, Seq: w.seq + 1}) })
+	rows := rowsOf(commit)
+	rows.addTo(ctx, q, p)
+	if len(commit.Withdraw) > 0 {
+		withdraw := make([]db.UUID, len(commit.Withdraw))
+		for i, run := range commit.Withdraw {
+			withdraw[i] = db.UUID(run)
+		}
+		p.add(func(on db.DBTX) (err error) {
+			*withdrawn, err = q.WithdrawDispatches(ctx, on, withdraw)
+			return err
+		})
+	}
+	if len(commit.Orders) > 0 {
+		p.add(func(on db.DBTX) error { return q.InsertKillOrders(ctx, on, killOrderRows(commit.Orders)) })
+	}
+	if len(commit.Remove) > 0 {
+		p.add(func(on db.DBTX) error { return q.DeleteDispatches(ctx, on, commit.Remove) })
+	}
+	for i := range commit.Dispatches {
+		dispatch := &commit.Dispatches[i]
+		params := packMembers(dispatch.Members)
+		params.Class, params.Priority = classes[i], int16(dispatch.Priority) //nolint:gosec // 1 to 4
+		params.ReplyTo, params.QueuedAt = int16(w.ReplyTo()), commit.At      //nolint:gosec // 12 bits
+		p.add(func(on db.DBTX) error {
+			id, err := q.InsertDispatch(ctx, on, params)
+			if err == nil {
+				*dispatched = append(*dispatched, id)
+			}
+			return err
+		})
+	}
+	for i := range commit.Refused {
+		w.refuse(ctx, p, commit, &commit.Refused[i])
+	}
+	if len(commit.Mail) > 0 {
+		p.add(func(on db.DBTX) error { return q.DeleteMail(ctx, on, mailRows(commit.Mail)) })
+	}
+	if commit.Backlog != nil {
+		p.add(func(on db.DBTX) error { return q.WriteBacklog(ctx, on, backlogRows(w.id, commit.Backlog)) })
+	}
+	if len(commit.Changes) > 0 {
+		feed := db.InsertFeedParams{Writer: w.id, Seq: w.seq + 1, At: commit.At, Body: packFeed(commit.Changes)}
+		p.add(func(on db.DBTX) error { return q.InsertFeed(ctx, on, feed) })
+	}
+	return p
+}
+
+// refuse fails a run whose changes can't be stored, and keeps its messages aside.
+func (w *Writer) refuse(ctx context.Context, p *pipeline, commit *engine.Commit, refused *engine.RefusedRun) {
+	q, id, reason := w.backend.queries, db.UUID(refused.ID), refused.Reason
+	p.add(func(on db.DBTX) error {
+		return q.RefuseRun(ctx, on, db.RefuseRunParams{At: commit.At, Reason: &reason, RunID: id})
+	})
+	p.add(func(on db.DBTX) error {
+		return q.CancelUnendedTaskRuns(ctx, on, db.CancelUnendedTaskRunsParams{At: commit.At, RunID: id})
+	})
+	p.add(func(on db.DBTX) error {
+		return q.DeleteLiveRuns(ctx, on, db.DeleteLiveRunsParams{Buckets: []int16{int16(refused.ID.Bucket())}, RunIDs: []db.UUID{id}}) //nolint:gosec // 12 bits
+	})
+	p.add(func(on db.DBTX) error { return q.DeleteRunTimers(ctx, on, id) })
+	if len(refused.Mail) > 0 {
+		mail := mailRows(refused.Mail)
+		p.add(func(on db.DBTX) error {
+			return q.KeepDeadLetters(ctx, on, db.KeepDeadLettersParams{RunID: id, Reason: reason, Buckets: mail.Buckets, XIDs: mail.XIDs, IDs: mail.IDs})
+		})
+		p.add(func(on db.DBTX) error { return q.DeleteMail(ctx, on, mail) })
+	}
+}
+
+func mailRows(keys []engine.MailKey) db.DeleteMailParams {
+	rows := db.DeleteMailParams{Wanted: int64(len(keys))}
+	for _, key := range keys {
+		rows.Buckets = append(rows.Buckets, int16(key.Bucket)) //nolint:gosec // 12 bits
+		rows.XIDs = append(rows.XIDs, key.XID)
+		rows.IDs = append(rows.IDs, key.ID)
+	}
+	return rows
+}
+
+func killOrderRows(orders []engine.KillOrder) db.InsertKillOrdersParams {
+	var rows db.InsertKillOrdersParams
+	for i := range orders {
+		order := &orders[i]
+		rows.RunIDs = append(rows.RunIDs, db.UUID(order.Run))
+		rows.Nodes = append(rows.Nodes, order.Node)
+		rows.Attempts = append(rows.Attempts, int16(order.Attempt))      //nolint:gosec // checked in the schema
+		rows.Deliveries = append(rows.Deliveries, int16(order.Delivery)) //nolint:gosec // checked in the schema
+	}
+	return rows
+}
+
+func backlogRows(writer int64, backlog []engine.Backlog) db.WriteBacklogParams {
+	rows := db.WriteBacklogParams{Writer: writer}
+	for i := range backlog {
+		rows.Queues = append(rows.Queues, backlog[i].Queue)
+		rows.Priorities = append(rows.Priorities, int16(backlog[i].Priority)) //nolint:gosec // 1 to 4
+		rows.Waitings = append(rows.Waitings, int32(backlog[i].Waiting))      //nolint:gosec // bounded by memory
+		rows.Oldests = append(rows.Oldests, backlog[i].Oldest)
+	}
+	return rows
+}
+
+// classNumbers gives the numbers of the dispatches' classes, new ones too.
+func (b *Backend) classNumbers(ctx context.Context, dispatches []engine.Dispatch) ([]int32, error) {
+	numbers := make([]int32, len(dispatches))
+	b.classes.mutex.Lock()
+	defer b.classes.mutex.Unlock()
+	if b.classes.numbers == nil {
+		b.classes.numbers, b.classes.classes = map[engine.Class]int32{}, map[int32]engine.Class{}
+	}
+	for i := range dispatches {
+		class := dispatches[i].Class
+		number, ok := b.classes.numbers[class]
+		if !ok {
+			var err error
+			number, err = b.queries.EnsureClass(ctx, b.on(b.pool), db.EnsureClassParams{Queue: class.Queue, Requires: splitTags(class.Requires)})
+			if errors.Is(err, pgx.ErrNoRows) {
+				// Somebody else made it at the same time, after this statement's snapshot.
+				number, err = b.queries.EnsureClass(ctx, b.on(b.pool), db.EnsureClassParams{Queue: class.Queue, Requires: splitTags(class.Requires)})
+			}
+			if err != nil {
+				return nil, fmt.Errorf("make the class of queue %s: %w", class.Queue, interpretError(err))
+			}
+			b.classes.numbers[class], b.classes.classes[number] = number, class
+		}
+		numbers[i] = number
+	}
+	return numbers, nil
+}
+
+func (b *Backend) classByID(ctx context.Context, number int32) (engine.Class, error) {
+	b.classes.mutex.Lock()
+	defer b.classes.mutex.Unlock()
+	if class, ok := b.classes.classes[number]; ok {
+		return class, nil
+	}
+	rows, err := b.queries.ListClasses(ctx, b.on(b.pool))
+	if err != nil {
+		return engine.Class{}, fmt.Errorf("list the classes of the queue: %w", interpretError(err))
+	}
+	if b.classes.numbers == nil {
+		b.classes.numbers, b.classes.classes = map[engine.Class]int32{}, map[int32]engine.Class{}
+	}
+	for _, row := range rows {
+		class := engine.Class{Queue: row.Queue, Requires: joinTags(row.Requires)}
+		b.classes.numbers[class], b.classes.classes[row.Class] = row.Class, class
+	}
+	class, ok := b.classes.classes[number]
+	if !ok {
+		return class, fmt.Errorf("class %d of the queue: %w", number, engine.ErrNotFound)
+	}
+	return class, nil
+}
+
+func (b *Backend) deliveriesOf(ctx context.Context, rows []db.WithdrawDispatchesRow) ([]engine.Delivery, error) {
+	deliveries := make([]engine.Delivery, 0, len(rows))
+	for i := range rows {
+		row := &rows[i]
+		members, err := unpackMembers(row.Runs, row.Dags, row.HasValues, row.Specs, row.Members)
+		if err != nil {
+			return nil, fmt.Errorf("delivery %d: %w", row.ID, err)
+		}
+		class, err := b.classByID(ctx, row.Class)
+		if err != nil {
+			return nil, err
+		}
+		deliveries = append(deliveries, engine.Delivery{ID: row.ID, Class: class, Priority: int(row.Priority), Members: members})
+	}
+	return deliveries, nil
+}
+
+// changeRows are the rows of the changes of a commit, by statement.
+type changeRows struct {
+	queued   db.InsertQueuedTaskRunsParams
+	closed   db.InsertEndedTaskRunsParams
+	ended    db.EndTaskRunsParams
+	requeued db.RequeueTaskRunsParams
+	attempts db.InsertAttemptsParams
+	states   db.WriteRunStatesParams
+	gone     db.DeleteLiveRunsParams
+	events   db.InsertRunEventsParams
+	set      db.WriteTimersParams
+	drop     db.DeleteTimersParams
+}
+
+const noExitCode = -1
+
+func rowsOf(commit *engine.Commit) *changeRows {
+	rows := &changeRows{}
+	rows.queued.QueuedTime, rows.closed.EndTime, rows.requeued.QueuedTime = commit.At, commit.At, commit.At
+	for _, change := range commit.Changes {
+		run := db.UUID(change.ID)
+		for i := range change.Tasks {
+			rows.task(run, &change.Tasks[i])
+		}
+		for i := range change.Attempts {
+			rows.attempt(run, &change.Attempts[i])
+		}
+		if change.Run != nil {
+			rows.state(run, change)
+		}
+		for _, event := range change.Events {
+			rows.events.RunIDs, rows.events.Ats = append(rows.events.RunIDs, run), append(rows.events.Ats, event.At)
+			rows.events.Kinds, rows.events.Actors = append(rows.events.Kinds, event.Kind), append(rows.events.Actors, event.Actor)
+		}
+		for _, timer := range change.SetTimers {
+			rows.set.Buckets, rows.set.RunIDs = append(rows.set.Buckets, int16(change.ID.Bucket())), append(rows.set.RunIDs, run) //nolint:gosec // 12 bits
+			rows.set.Nodes, rows.set.Kinds = append(rows.set.Nodes, timer.Node), append(rows.set.Kinds, int16(timer.Kind))
+			rows.set.Dues = append(rows.set.Dues, timer.Due)
+		}
+		for _, timer := range change.DropTimers {
+			rows.drop.RunIDs = append(rows.drop.RunIDs, run)
+			rows.drop.Nodes, rows.drop.Kinds = append(rows.drop.Nodes, timer.Node), append(rows.drop.Kinds, int16(timer.Kind))
+		}
+	}
+	return rows
+}
+
+func (r *changeRows) task(run db.UUID, task *workflow.TaskChange) {
+	switch {
+	case task.First && task.Status == workflow.TaskQueued:
+		r.queued.RunIDs, r.queued.Nodes = append(r.queued.RunIDs, run), append(r.queued.Nodes, task.Node)
+	case task.First:
+		r.closed.RunIDs, r.closed.Nodes = append(r.closed.RunIDs, run), append(r.closed.Nodes, task.Node)
+		r.closed.Statuses, r.closed.Causes = append(r.closed.Statuses, int16(task.Status)), append(r.closed.Causes, int16(task.Cause))
+	case task.Status.Ended():
+		r.end(run, task)
+	default:
+		r.requeued.Wanted++
+		r.requeued.RunIDs, r.requeued.Nodes = append(r.requeued.RunIDs, run), append(r.requeued.Nodes, task.Node)
+		r.requeued.Statuses = append(r.requeued.Statuses, int16(task.Status))
+		r.requeued.Attempts = append(r.requeued.Attempts, int16(task.Attempt))      //nolint:gosec // checked in the schema
+		r.requeued.Deliveries = append(r.requeued.Deliveries, int16(task.Delivery)) //nolint:gosec // checked in the schema
+	}
+}
+
+func (r *changeRows) end(run db.UUID, task *workflow.TaskChange) {
+	exit := int32(noExitCode)
+	if task.ExitCode != nil {
+		exit = *task.ExitCode
+	}
+	e := &r.ended
+	e.Wanted++
+	e.RunIDs, e.Nodes = append(e.RunIDs, run), append(e.Nodes, task.Node)
+	e.Statuses, e.Causes = append(e.Statuses, int16(task.Status)), append(e.Causes, int16(task.Cause))
+	e.Attempts, e.Deliveries = append(e.Attempts, int16(task.Attempt)), append(e.Deliveries, int16(task.Delivery)) //nolint:gosec // checked in the schema
+	e.ExitCodes, e.Agents, e.Reasons = append(e.ExitCodes, exit), append(e.Agents, task.Agent), append(e.Reasons, task.Reason)
+	e.StartTimes, e.EndTimes = append(e.StartTimes, task.StartTime), append(e.EndTimes, task.EndTime)
+}
+
+func (r *changeRows) attempt(run db.UUID, attempt *workflow.AttemptChange) {
+	exit := int32(noExitCode)
+	if attempt.ExitCode != nil {
+		exit = *attempt.ExitCode
+	}
+	a := &r.attempts
+	a.RunIDs, a.Nodes = append(a.RunIDs, run), append(a.Nodes, attempt.Node)
+	a.Attempts, a.Statuses, a.Causes = append(a.Attempts, int16(attempt.Attempt)), append(a.Statuses, int16(attempt.Status)), append(a.Causes, int16(attempt.Cause)) //nolint:gosec // checked in the schema
+	a.ExitCodes, a.Agents, a.Reasons = append(a.ExitCodes, exit), append(a.Agents, attempt.Agent), append(a.Reasons, attempt.Reason)
+	a.StartTimes, a.EndTimes = append(a.StartTimes, attempt.StartTime), append(a.EndTimes, attempt.EndTime)
+}
+
+func (r *changeRows) state(run db.UUID, change *workflow.Change) {
+	state, s := change.Run, &r.states
+	s.Wanted++
+	s.RunIDs, s.Statuses = append(s.RunIDs, run), append(s.Statuses, int16(state.Status))
+	s.TaskCounts = append(s.TaskCounts, int32(state.Total))             //nolint:gosec // bounded by memory
+	s.CompletedTasks = append(s.CompletedTasks, int32(state.Completed)) //nolint:gosec // bounded by memory
+	s.FailedTasks = append(s.FailedTasks, int32(state.Failed))          //nolint:gosec // bounded by memory
+	s.StartTimes, s.EndTimes = append(s.StartTimes, state.StartTime), append(s.EndTimes, state.EndTime)
+	s.CancelTimes, s.Reasons = append(s.CancelTimes, state.CancelTime), append(s.Reasons, state.Reason)
+	if state.Status.Ended() {
+		r.gone.Buckets, r.gone.RunIDs = append(r.gone.Buckets, int16(change.ID.Bucket())), append(r.gone.RunIDs, run) //nolint:gosec // 12 bits
+	}
+}
+
+func (r *changeRows) addTo(ctx context.Context, q *db.Queries, p *pipeline) {
+	if len(r.attempts.RunIDs) > 0 {
+		p.add(func(on db.DBTX) error { return q.InsertAttempts(ctx, on, r.attempts) })
+	}
+	if len(r.ended.RunIDs) > 0 {
+		p.add(func(on db.DBTX) error { return q.EndTaskRuns(ctx, on, r.ended) })
+	}
+	if len(r.requeued.RunIDs) > 0 {
+		p.add(func(on db.DBTX) error { return q.RequeueTaskRuns(ctx, on, r.requeued) })
+	}
+	if len(r.queued.RunIDs) > 0 {
+		p.add(func(on db.DBTX) error { return q.InsertQueuedTaskRuns(ctx, on, r.queued) })
+	}
+	if len(r.closed.RunIDs) > 0 {
+		p.add(func(on db.DBTX) error { return q.InsertEndedTaskRuns(ctx, on, r.closed) })
+	}
+	if len(r.states.RunIDs) > 0 {
+		p.add(func(on db.DBTX) error { return q.WriteRunStates(ctx, on, r.states) })
+	}
+	if len(r.gone.RunIDs) > 0 {
+		p.add(func(on db.DBTX) error { return q.DeleteLiveRuns(ctx, on, r.gone) })
+	}
+	if len(r.events.RunIDs) > 0 {
+		p.add(func(on db.DBTX) error { return q.InsertRunEvents(ctx, on, r.events) })
+	}
+	if len(r.drop.RunIDs) > 0 {
+		p.add(func(on db.DBTX) error { return q.DeleteTimers(ctx, on, r.drop) })
+	}
+	if len(r.set.RunIDs) > 0 {
+		p.add(func(on db.DBTX) error { return q.WriteTimers(ctx, on, r.set) })
+	}
+}

@@ -1,0 +1,316 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cyclonetix/cyclonetix/db"
+	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+// Writer implements engine.Writer.
+type Writer struct {
+	backend *Backend
+	id      int64
+	lockKey int64
+	seq     int64
+	buckets []int
+	judge   judge
+	wake    chan struct{}
+
+	beatAt  time.Time
+	members int // live agents in other processes
+
+	mail mailReader
+}
+
+// OpenWriter implements engine.Backend.
+func (b *Backend) OpenWriter(ctx context.Context, orchestrator string) (engine.Writer, error) {
+	if err := b.retireWriters(ctx); err != nil {
+		return nil, err
+	}
+	lockKey := b.schema.key("writer/" + orchestrator + "/" + processIdentity() + "/" + time.Now().String())
+	b.bell.hold(ctx, lockKey)
+	writer := &Writer{backend: b, lockKey: lockKey, wake: make(chan struct{}, 1)}
+	err := pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
+		on := b.on(tx)
+		locked, err := b.queries.TryTransactionLock(ctx, on, b.schema.key("buckets"))
+		if err != nil {
+			return err //nolint:wrapcheck // wrapped below
+		}
+		if !locked {
+			return fmt.Errorf("%w: it is just starting", engine.ErrWriterExists)
+		}
+		if others, err := b.queries.ListLiveWriters(ctx, on); err != nil || len(others) > 0 {
+			return errors.Join(err, engine.ErrWriterExists)
+		}
+		writer.id, err = b.queries.InsertWriter(ctx, on, db.InsertWriterParams{Orchestrator: orchestrator, Process: processIdentity(), LockKey: lockKey})
+		if err != nil {
+			return err //nolint:wrapcheck // wrapped below
+		}
+		taken, err := b.queries.TakeBuckets(ctx, on, writer.id)
+		if err != nil {
+			return err //nolint:wrapcheck // wrapped below
+		}
+		for _, bucket := range taken {
+			writer.buckets = append(writer.buckets, int(bucket))
+		}
+		for _, clean := range []func(context.Context, db.DBTX) error{
+			b.queries.DeleteDeadWriters, b.queries.DeleteDeadWriterBeats, b.queries.DeleteDeadBacklog,
+		} {
+			if err := clean(ctx, on); err != nil {
+				return err
+			}
+		}
+		return b.queries.Beat(ctx, on, writer.id)
+	})
+	if err != nil {
+		b.bell.release(lockKey)
+		return nil, fmt.Errorf("take the buckets: %w", interpretError(err))
+	}
+	writer.mail.init(writer.buckets)
+	b.bell.setWriter(writer)
+	return writer, nil
+}
+
+// A writer whose session lock is free gets this long to move its beat before it is declared dead.
+const (
+	writerGrace = time.Second
+	writerPoll  = 250 * time.Millisecond
+)
+
+// retireWriters declares dead the writers that were left by processes that died. A
+// process of this host that has ended is dead for certain; elsewhere, one is whose session lock is free
+// and who does nothing for a second.
+func (b *Backend) retireWriters(ctx context.Context) error {
+	type progress struct{ seq, beat int64 }
+	first := map[int64]progress{}
+	for deadline := time.Now().Add(writerGrace); ; {
+		writers, err := b.queries.ListLiveWriters(ctx, b.on(b.pool))
+		if err != nil {
+			return fmt.Errorf("look for other orchestrators: %w", interpretError(err))
+		}
+		waiting := 0
+		for _, other := range writers {
+			now := progress{other.Seq, other.Beat}
+			before, seen := first[other.Writer]
+			first[other.Writer] = now
+			switch {
+			case provenDead(other.Process):
+			case other.Locked, seen && before != now:
+				return fmt.Errorf("%w: %q, since %s; stop it, or use another cluster_id", engine.ErrWriterExists,
+					other.Orchestrator, other.StartedAt.UTC().Format(time.RFC3339))
+			case time.Now().Before(deadline):
+				waiting++
+				continue
+			}
+			if err := b.declareWriterDead(ctx, other.Writer); err != nil {
+				return err
+			}
+			b.logger.Info("took over from an orchestrator that died", "orchestrator", other.Orchestrator)
+		}
+		if waiting == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err() //nolint:wrapcheck // says it all
+		case <-time.After(writerPoll):
+		}
+	}
+}
+
+func (b *Backend) declareWriterDead(ctx context.Context, writer int64) error {
+	// A frozen commit holds the row; idle_in_transaction_session_timeout ends it after a second.
+	if _, err := b.queries.DeclareWriterDead(ctx, b.on(b.pool), writer); err != nil {
+		return fmt.Errorf("declare writer %d dead: %w", writer, interpretError(err))
+	}
+	return nil
+}
+
+// ReplyTo implements engine.Writer.
+func (w *Writer) ReplyTo() int { return w.buckets[0] }
+
+// Buckets implements engine.Writer.
+func (w *Writer) Buckets() []int { return w.buckets }
+
+// Now implements engine.Writer.
+func (w *Writer) Now() time.Time { return w.backend.clock.now() }
+
+// Wake implements engine.Writer.
+func (w *Writer) Wake() <-chan struct{} { return w.wake }
+
+func (w *Writer) ring(bucket int) {
+	w.mail.ring(bucket)
+	signal(w.wake)
+}
+
+func (w *Writer) ringAll() {
+	for _, bucket := range w.buckets {
+		w.mail.ring(bucket)
+	}
+	signal(w.wake)
+}
+
+// Recover implements engine.Writer. It learns under the row's lock which commit was the last,
+// so it does not matter whether an uncertain one was stored: memory is built anew from what is.
+func (w *Writer) Recover(ctx context.Context) error {
+	row, err := w.backend.queries.GetWriterSeq(ctx, w.backend.on(w.backend.pool), w.id)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return fmt.Errorf("recover writer %d: %w", w.id, engine.ErrFenced)
+	case err != nil:
+		return fmt.Errorf("recover writer %d: %w", w.id, interpretError(err))
+	case row.Dead:
+		return fmt.Errorf("recover writer %d: %w", w.id, engine.ErrFenced)
+	}
+	w.seq = row.Seq
+	w.mail.init(w.buckets)
+	w.ringAll()
+	return nil
+}
+
+// Dispatched implements engine.Writer.
+func (w *Writer) Dispatched(ctx context.Context) ([]engine.Delivery, error) {
+	buckets := make([]int16, len(w.buckets))
+	for i, bucket := range w.buckets {
+		buckets[i] = int16(bucket) //nolint:gosec // 12 bits
+	}
+	rows, err := w.backend.queries.ListDispatches(ctx, w.backend.on(w.backend.pool), buckets)
+	if err != nil {
+		return nil, fmt.Errorf("load the queue: %w", interpretError(err))
+	}
+	deliveries := make([]engine.Delivery, 0, len(rows))
+	for i := range rows {
+		row := &rows[i]
+		members, err := unpackMembers(row.Runs, row.Dags, row.HasValues, row.Specs, row.Members)
+		if err != nil {
+			return nil, fmt.Errorf("delivery %d: %w", row.ID, err)
+		}
+		class, err := w.backend.classByID(ctx, row.Class)
+		if err != nil {
+			return nil, err
+		}
+		deliveries = append(deliveries, engine.Delivery{
+			ID: row.ID, Class: class, Priority: int(row.Priority), Claimed: row.Claimed, Members: members,
+		})
+	}
+	return deliveries, nil
+}
+
+// LiveRuns implements engine.Writer.
+func (w *Writer) LiveRuns(ctx context.Context, after workflow.RunID, limit int) ([]workflow.RunID, error) {
+	// Each bucket is read apart: the index holds them in that order. The caller asks for all of a bucket
+	// before the next, so "after" also says which bucket.
+	var ids []workflow.RunID
+	start := 0
+	if !after.IsZero() {
+		start = after.Bucket()
+	}
+	for _, bucket := range w.buckets {
+		if bucket < start {
+			continue
+		}
+		from := workflow.RunID{}
+		if bucket == start {
+			from = after
+		}
+		rows, err := w.backend.queries.ListLiveRuns(ctx, w.backend.on(w.backend.pool), db.ListLiveRunsParams{
+			Bucket: int16(bucket), After: db.UUID(from), Most: int32(limit - len(ids)), //nolint:gosec // small
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list the live runs: %w", interpretError(err))
+		}
+		for _, id := range rows {
+			ids = append(ids, workflow.RunID(id))
+		}
+		if len(ids) >= limit {
+			break
+		}
+	}
+	return ids, nil
+}
+
+// LoadRuns implements engine.Writer.
+func (w *Writer) LoadRuns(ctx context.Context, ids []workflow.RunID) ([]*workflow.Run, error) {
+	uuids := make([]db.UUID, len(ids))
+	for i, id := range ids {
+		uuids[i] = db.UUID(id)
+	}
+	rows, err := w.backend.queries.LoadRuns(ctx, w.backend.on(w.backend.pool), uuids)
+	if err != nil {
+		return nil, fmt.Errorf("load runs: %w", interpretError(err))
+	}
+	runs := make([]*workflow.Run, 0, len(rows))
+	for _, row := range rows {
+		run, err := w.loadRun(ctx, &row)
+		if errors.Is(err, engine.ErrRefused) {
+			return nil, &engine.BrokenRunError{ID: workflow.RunID(row.RunID), Err: err}
+		}
+		if err != nil {
+			return nil, err
+		}
+		runs = append(runs, run)
+	}
+	return runs, nil
+}
+
+func (w *Writer) loadRun(ctx context.Context, row *db.LoadRunsRow) (*workflow.Run, error) {
+	id := workflow.RunID(row.RunID)
+	graph, err := w.backend.graph(ctx, workflow.Hash(row.Plan))
+	if err != nil {
+		return nil, err
+	}
+	var taskRows []db.LoadTaskRunsRow
+	if workflow.RunStatus(row.Status) != workflow.RunPending {
+		if taskRows, err = w.backend.queries.LoadTaskRuns(ctx, w.backend.on(w.backend.pool), row.RunID); err != nil {
+			return nil, fmt.Errorf("load the task runs of run %s: %w", id, interpretError(err))
+		}
+	}
+	nodes := make([]workflow.StoredNode, len(taskRows))
+	for i, task := range taskRows {
+		nodes[i] = workflow.StoredNode{Node: task.Node, NodeState: workflow.NodeState{
+			Status: workflow.TaskStatus(task.Status), Attempt: uint16(task.Attempt), Delivery: uint16(task.Delivery), //nolint:gosec // checked in the schema
+			Retried: uint16(task.Retried), Rescued: uint16(task.Rescued), //nolint:gosec // bounded by attempts
+		}}
+	}
+	stored := workflow.StoredRun{Status: workflow.RunStatus(row.Status), StartTime: orZero(row.StartTime), CancelTime: orZero(row.CancelTime)}
+	run, err := workflow.RestoreRun(id, row.DagID, graph, row.HasValues, stored, nodes)
+	if err != nil {
+		return nil, fmt.Errorf("load run %s: %w: %w", id, engine.ErrRefused, err)
+	}
+	return run, nil
+}
+
+// Graph implements engine.Writer.
+func (w *Writer) Graph(ctx context.Context, plan workflow.Hash) (*workflow.Graph, error) {
+	return w.backend.graph(ctx, plan)
+}
+
+// Close implements engine.Writer.
+func (w *Writer) Close(ctx context.Context) error {
+	w.backend.bell.setWriter(nil)
+	err := w.backend.declareWriterDead(ctx, w.id)
+	w.backend.bell.release(w.lockKey)
+	return err
+}
+
+func orZero(at *time.Time) time.Time {
+	if at == nil {
+		return time.Time{}
+	}
+	return at.UTC()
+}
+
+// classCache knows the numbers of the classes.
+type classCache struct {
+	mutex   sync.Mutex
+	numbers map[engine.Class]int32
+	classes map[int32]engine.Class
+}

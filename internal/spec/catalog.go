@@ -1,0 +1,379 @@
+package spec
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+// maxSuggestions bounds for how many unknown names one catalog looks for near
+// ones: each look goes through all ids.
+const maxSuggestions = 100
+
+// CatalogOptions are what definitions are checked against beside each other.
+type CatalogOptions struct {
+	// Queues are those that a task may name; nil allows any.
+	Queues []string
+}
+
+// Catalog is a set of definitions that were checked against each other. It does
+// not change, and may be used by several goroutines at once.
+type Catalog struct {
+	tasks, dags, contexts shelf
+
+	graph    *graph  // of the tasks
+	levels   []int32 // of each task: the length of the longest chain under it
+	problems []Problem
+	options  CatalogOptions
+	scratch  sync.Pool // of *[]int32, one for each task, all zero
+
+	suggestions int
+}
+
+// shelf holds the definitions of one kind, by id.
+type shelf struct {
+	kind        Kind
+	definitions []Definition // sorted by id, each id once
+	index       map[string]int32
+	causes      map[int32]error // why a definition is left out
+}
+
+// NewCatalog checks the definitions against each other. Those with problems are
+// left out of what the catalog plans and lists; Problems tells why.
+func NewCatalog(definitions []Definition, options CatalogOptions) *Catalog {
+	c := &Catalog{options: options}
+	c.tasks, c.dags, c.contexts = c.shelve(KindTask, definitions), c.shelve(KindDAG, definitions), c.shelve(KindContext, definitions)
+	c.scratch.New = func() any {
+		numbers := make([]int32, len(c.tasks.definitions))
+		return &numbers
+	}
+	c.checkContexts()
+	c.checkTasks()
+	c.checkDAGs()
+	sortProblems(c.problems)
+	return c
+}
+
+// Problems are all that were found between definitions. Those inside a
+// definition came from Parse.
+func (c *Catalog) Problems() []Problem { return c.problems }
+
+// Definitions are the usable ones of a kind, by id.
+func (c *Catalog) Definitions(kind Kind) iter.Seq[*Definition] {
+	s := c.shelf(kind)
+	return func(yield func(*Definition) bool) {
+		for i := range s.definitions {
+			if s.causes[int32(i)] == nil && !yield(&s.definitions[i]) { //nolint:gosec // bounded
+				return
+			}
+		}
+	}
+}
+
+// Withheld are the ids of a kind that are left out because of a problem, in
+// order. What was published under such an id before is its last good version.
+func (c *Catalog) Withheld(kind Kind) []string {
+	s := c.shelf(kind)
+	ids := make([]string, 0, len(s.causes))
+	for i := range s.causes {
+		ids = append(ids, s.definitions[i].ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Lookup gives a usable definition. The error is an UnknownError, or the problem
+// that the definition is left out for.
+func (c *Catalog) Lookup(kind Kind, id string) (*Definition, error) {
+	s := c.shelf(kind)
+	i, err := s.find(id)
+	if err != nil {
+		return nil, err
+	}
+	return &s.definitions[i], nil
+}
+
+func (c *Catalog) shelf(kind Kind) *shelf {
+	switch kind {
+	case KindTask:
+		return &c.tasks
+	case KindDAG:
+		return &c.dags
+	case KindContext:
+		return &c.contexts
+	default:
+		return &shelf{kind: kind}
+	}
+}
+
+// find gives the number of a usable definition.
+func (s *shelf) find(id string) (int32, error) {
+	i, ok := s.index[id]
+	if !ok {
+		return 0, &UnknownError{s.kind, id, nearest(id, s.ids())}
+	}
+	return i, s.causes[i]
+}
+
+func (s *shelf) ids() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range s.definitions {
+			if !yield(s.definitions[i].ID) {
+				return
+			}
+		}
+	}
+}
+
+// withhold leaves a definition out; the first reason stands.
+func (s *shelf) withhold(i int32, cause error) {
+	if s.causes[i] == nil {
+		s.causes[i] = cause
+	}
+}
+
+// shelve sorts the definitions of one kind and tells ids that are there twice.
+// Neither of two such definitions is usable: which was meant cannot be known.
+func (c *Catalog) shelve(kind Kind, definitions []Definition) shelf {
+	s := shelf{kind: kind, causes: make(map[int32]error)}
+	var order []int32 // sorting numbers is quicker than sorting definitions
+	for i := range definitions {
+		if definitions[i].Kind == kind {
+			order = append(order, int32(i)) //nolint:gosec // bounded
+		}
+	}
+	slices.SortFunc(order, func(a, b int32) int {
+		return cmp.Or(strings.Compare(definitions[a].ID, definitions[b].ID), cmp.Compare(a, b))
+	})
+	s.definitions = make([]Definition, 0, len(order))
+	s.index = make(map[string]int32, len(order))
+	for _, i := range order {
+		definition := &definitions[i]
+		if first, ok := s.index[definition.ID]; ok {
+			s.withhold(first, c.problem(definition, definition.places().id, nil,
+				"%s %q is defined twice: first at %s", kind.noun(), definition.ID, s.definitions[first].where()))
+			continue
+		}
+		number := int32(len(s.definitions)) //nolint:gosec // bounded
+		s.index[definition.ID] = number
+		s.definitions = append(s.definitions, *definition)
+		if definition.Broken {
+			s.withhold(number, Problem{
+				File: definition.File, Kind: kind, ID: definition.ID,
+				Message: fmt.Sprintf("the definition of %s %q has problems", kind.noun(), definition.ID),
+			})
+		}
+	}
+	return s
+}
+
+// where names a definition's place.
+func (d *Definition) where() string {
+	if d.File == "" {
+		return "a definition without a file"
+	}
+	at := d.places().id
+	return fmt.Sprintf("%s:%d:%d", d.File, at.line, at.column)
+}
+
+// problem notes a problem of a definition and gives it as a reason to leave the
+// definition out.
+func (c *Catalog) problem(d *Definition, at place, cause error, format string, arguments ...any) error {
+	problem := Problem{
+		File: d.File, Line: int(at.line), Column: int(at.column),
+		Kind: d.Kind, ID: d.ID, Cause: cause, Message: fmt.Sprintf(format, arguments...),
+	}
+	c.problems = append(c.problems, problem)
+	return problem
+}
+
+// hint adds a hint to the newest problem.
+func (c *Catalog) hint(text string) { c.problems[len(c.problems)-1].Hint = text }
+
+// unknown is an UnknownError with the nearest names, while these are not too dear.
+func (c *Catalog) unknown(kind Kind, id string, names iter.Seq[string]) *UnknownError {
+	unknown := &UnknownError{Kind: kind, ID: id}
+	if c.suggestions < maxSuggestions {
+		c.suggestions++
+		unknown.Nearest = nearest(id, names)
+	}
+	return unknown
+}
+
+// cause is the typed error at the root of a reason to leave something out, or nil.
+func cause(reason error) error {
+	var problem Problem
+	if errors.As(reason, &problem) {
+		return problem.Cause
+	}
+	return nil
+}
+
+func (c *Catalog) checkContexts() {
+	s := &c.contexts
+	g := newGraph(len(s.definitions))
+	for i := range s.definitions {
+		d := &s.definitions[i]
+		var parents []int32
+		if !d.Broken && d.Context.Extends != "" {
+			if parent, ok := s.index[d.Context.Extends]; ok {
+				parents = append(parents, parent)
+			} else {
+				unknown := c.unknown(KindContext, d.Context.Extends, s.ids())
+				s.withhold(int32(i), c.problem(d, d.places().context, unknown, "context %q extends %v", d.ID, unknown)) //nolint:gosec // bounded
+			}
+		}
+		g.add(parents)
+	}
+	g.components(func(component []int32) {
+		if g.cyclic(component) {
+			c.withholdCycle(s, g, component)
+			return
+		}
+		for _, parent := range g.dependencies(component[0]) {
+			if reason := s.causes[parent]; reason != nil {
+				d := &s.definitions[component[0]]
+				s.withhold(component[0], c.problem(d, d.places().context, cause(reason),
+					"context %q extends context %q, which has a problem", d.ID, d.Context.Extends))
+			}
+		}
+	})
+}
+
+// withholdCycle tells one problem for a cycle, and leaves out all that is on it.
+func (c *Catalog) withholdCycle(s *shelf, g *graph, component []int32) {
+	path := g.cycle(component)
+	cycle := &CycleError{Kind: s.kind, Path: make([]string, 0, len(path)+1)}
+	for _, vertex := range path {
+		cycle.Path = append(cycle.Path, s.definitions[vertex].ID)
+	}
+	cycle.Path = append(cycle.Path, cycle.Path[0])
+	d := &s.definitions[path[0]]
+	at := d.places().context
+	if s.kind == KindTask {
+		at = d.places().dependency(slices.Index(d.Task.Dependencies, cycle.Path[1]))
+	}
+	reason := c.problem(d, at, cycle, "%v", cycle)
+	for _, vertex := range component {
+		s.withhold(vertex, reason)
+	}
+}
+
+func (c *Catalog) checkTasks() {
+	s := &c.tasks
+	c.graph = newGraph(len(s.definitions))
+	c.levels = make([]int32, len(s.definitions))
+	var dependencies []int32
+	for i := range s.definitions {
+		d, number := &s.definitions[i], int32(i) //nolint:gosec // bounded
+		dependencies = dependencies[:0]
+		if !d.Broken {
+			dependencies = c.checkTask(number, d, dependencies)
+		}
+		c.graph.add(dependencies)
+	}
+	c.graph.components(func(component []int32) {
+		if c.graph.cyclic(component) {
+			c.withholdCycle(s, c.graph, component)
+			return
+		}
+		number := component[0]
+		for _, parent := range c.graph.dependencies(number) {
+			c.levels[number] = max(c.levels[number], c.levels[parent]+1)
+			if reason := s.causes[parent]; reason != nil {
+				d, id := &s.definitions[number], s.definitions[parent].ID
+				s.withhold(number, c.problem(d, d.places().dependency(slices.Index(d.Task.Dependencies, id)), cause(reason),
+					"task %q depends on task %q, which has a problem", d.ID, id))
+			}
+		}
+	})
+}
+
+// checkTask checks what a task names, and appends the numbers of its dependencies.
+func (c *Catalog) checkTask(number int32, d *Definition, dependencies []int32) []int32 {
+	s := &c.tasks
+	for k, id := range d.Task.Dependencies {
+		if parent, ok := s.index[id]; ok {
+			dependencies = append(dependencies, parent)
+			continue
+		}
+		unknown := c.unknown(KindTask, id, s.ids())
+		s.withhold(number, c.problem(d, d.places().dependency(k), unknown, "task %q depends on %v", d.ID, unknown))
+	}
+	c.checkQueue(d.Task.Queue, func(hint, message string) {
+		at := cmp.Or(d.places().queue, d.places().id)
+		s.withhold(number, c.problem(d, at, nil, "task %q %s", d.ID, message))
+		c.hint(hint)
+	})
+	return dependencies
+}
+
+// checkQueue tells a queue that nobody declared.
+func (c *Catalog) checkQueue(queue string, tell func(hint, message string)) {
+	if c.options.Queues != nil && !slices.Contains(c.options.Queues, queue) {
+		tell("add it to queues in the configuration, or name one of those",
+			fmt.Sprintf("names queue %q, which is not declared%s", queue, didYouMean(nearest(queue, slices.Values(c.options.Queues)))))
+	}
+}
+
+func (c *Catalog) checkDAGs() {
+	s := &c.dags
+	for i := range s.definitions {
+		d, number := &s.definitions[i], int32(i) //nolint:gosec // bounded
+		if d.Broken {
+			continue
+		}
+		if id := d.DAG.Context; id != "" {
+			if _, err := c.contexts.find(id); err != nil {
+				s.withhold(number, c.problem(d, d.places().context, asCause(err), "DAG %q names %s", d.ID, c.contexts.trouble(id, err)))
+			}
+		}
+		c.link(d, func(at place, cause error, hint, message string) {
+			s.withhold(number, c.problem(d, at, cause, "%s", message))
+			c.hint(hint)
+		})
+	}
+}
+
+// trouble says what is wrong with an id that find gave an error for.
+func (s *shelf) trouble(id string, err error) string {
+	if _, known := s.index[id]; known {
+		return fmt.Sprintf("%s %q, which has a problem", s.kind.noun(), id)
+	}
+	return err.Error()
+}
+
+// asCause is the typed error in an error that find gave.
+func asCause(err error) error {
+	var unknown *UnknownError
+	if errors.As(err, &unknown) {
+		return unknown
+	}
+	return cause(err)
+}
+
+// contextVariables gives the variables of a context: its own over those that it
+// extends. The error is one of Lookup's.
+func (c *Catalog) contextVariables(id string) (map[string]workflow.Value, error) {
+	var chain []*workflow.Context
+	for id != "" {
+		i, err := c.contexts.find(id)
+		if err != nil {
+			return nil, err
+		}
+		chain = append(chain, c.contexts.definitions[i].Context)
+		id = chain[len(chain)-1].Extends
+	}
+	variables := make(map[string]workflow.Value)
+	for _, context := range slices.Backward(chain) {
+		maps.Copy(variables, context.Variables)
+	}
+	return variables, nil
+}

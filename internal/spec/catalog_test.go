@@ -1,0 +1,321 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+// catalogOf parses texts by kind (files tasks.yaml, dags.yaml, contexts.yaml)
+// and makes a catalog. It fails on problems inside the texts.
+func catalogOf(t testing.TB, tasks, dags, contexts string) *Catalog {
+	t.Helper()
+	var all []Definition
+	for _, file := range []struct {
+		kind       Kind
+		name, text string
+	}{{KindTask, "tasks.yaml", tasks}, {KindDAG, "dags.yaml", dags}, {KindContext, "contexts.yaml", contexts}} {
+		definitions, problems := Parse(file.kind, file.name, []byte(file.text), Defaults{})
+		for _, problem := range problems {
+			t.Error(problem)
+		}
+		all = append(all, definitions...)
+	}
+	return NewCatalog(all, CatalogOptions{Queues: []string{"default", "cpu_tasks"}})
+}
+
+// ids are the usable ids of a kind.
+func ids(c *Catalog, kind Kind) (ids []string) {
+	for definition := range c.Definitions(kind) {
+		ids = append(ids, definition.ID)
+	}
+	return ids
+}
+
+func TestCatalogProblems(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		tasks, dags, contexts string
+		want                  []string
+		usable                []string // tasks, DAGs and contexts
+	}{
+		"all good": {
+			tasks:    "- {id: a, command: x}\n- {id: b, command: x, dependencies: [a, a]}",
+			dags:     "{id: d, context: c, tasks: [{id: b}, {id: a}]}",
+			contexts: "- {id: c, extends: e}\n- {id: e}",
+			usable:   []string{"a", "b", "d", "c", "e"},
+		},
+		"unknown dependency": {
+			tasks:  "- {id: train_model, command: x}\n- {id: train_modes, command: x}\n- id: b\n  command: x\n  dependencies: [train_model, train_modell]",
+			want:   []string{`tasks.yaml:5:31: task "b" depends on unknown task "train_modell": did you mean "train_model" or "train_modes"?`},
+			usable: []string{"train_model", "train_modes"},
+		},
+		"what depends on a task with a problem": {
+			tasks: "- {id: a, command: x, dependencies: [gone]}\n- {id: b, command: x, dependencies: [ok, a]}\n- {id: c, command: x, dependencies: [b]}\n- {id: ok, command: x}",
+			dags:  "{id: d, tasks: [{id: ok}, {id: b}]}",
+			want: []string{
+				`dags.yaml:1:32: DAG "d" lists task "b", which has a problem`,
+				`tasks.yaml:1:38: task "a" depends on unknown task "gone"`,
+				`tasks.yaml:2:42: task "b" depends on task "a", which has a problem`,
+				`tasks.yaml:3:38: task "c" depends on task "b", which has a problem`,
+			},
+			usable: []string{"ok"},
+		},
+		"cycle": {
+			tasks: "- {id: a, command: x, dependencies: [z, b]}\n- {id: b, command: x, dependencies: [c]}\n- {id: c, command: x, dependencies: [a]}\n- {id: z, command: x}\n- {id: after, command: x, dependencies: [b]}",
+			want: []string{
+				"tasks.yaml:1:41: tasks depend on each other in a cycle: a -> b -> c -> a",
+				`tasks.yaml:5:42: task "after" depends on task "b", which has a problem`,
+			},
+			usable: []string{"z"},
+		},
+		"a task that depends on itself": {
+			tasks: "{id: a, command: x, dependencies: [a]}",
+			want:  []string{"tasks.yaml:1:36: tasks depend on each other in a cycle: a -> a"},
+		},
+		"two cycles": {
+			tasks: "- {id: a, command: x, dependencies: [b]}\n- {id: b, command: x, dependencies: [a]}\n- {id: c, command: x, dependencies: [d, a]}\n- {id: d, command: x, dependencies: [c]}",
+			want: []string{
+				"tasks.yaml:1:38: tasks depend on each other in a cycle: a -> b -> a",
+				"tasks.yaml:3:38: tasks depend on each other in a cycle: c -> d -> c",
+			},
+		},
+		"queues": {
+			tasks: "- {id: a, command: x, queue: cpu_task}\n- {id: b, command: x, queue: cpu_tasks}\n- {id: c, command: x}",
+			dags:  "- {id: d, tasks: [{id: b, queue: gpu}, {id: i, command: x, queue: defualt}]}",
+			want: []string{
+				`dags.yaml:1:34: task "b" of DAG "d" names queue "gpu", which is not declared | add it to queues in the configuration, or name one of those`,
+				`dags.yaml:1:67: task "i" of DAG "d" names queue "defualt", which is not declared: did you mean "default"? | add it to queues in the configuration, or name one of those`,
+				`tasks.yaml:1:30: task "a" names queue "cpu_task", which is not declared: did you mean "cpu_tasks"? | add it to queues in the configuration, or name one of those`,
+			},
+			usable: []string{"b", "c"},
+		},
+		"duplicates": {
+			tasks:    "- {id: a, command: x}\n- {id: b, command: x}\n- {id: a, command: y}\n- {id: c, command: x, dependencies: [a]}\n- {id: a, command: z}",
+			dags:     "- {id: a, tasks: [{id: b}]}",
+			contexts: "- {id: a}\n- {id: a}",
+			want: []string{
+				`contexts.yaml:2:8: context "a" is defined twice: first at contexts.yaml:1:8`,
+				`tasks.yaml:3:8: task "a" is defined twice: first at tasks.yaml:1:8`,
+				`tasks.yaml:4:38: task "c" depends on task "a", which has a problem`,
+				`tasks.yaml:5:8: task "a" is defined twice: first at tasks.yaml:1:8`,
+			},
+			usable: []string{"b", "a"},
+		},
+		"DAG, tasks": {
+			tasks: "- {id: clean, command: x, dependencies: [fetch]}\n- {id: fetch, command: x}",
+			dags: `
+- {id: unknown, tasks: [{id: fetsh}]}
+- {id: twice, tasks: [{id: fetch}, {id: fetch, queue: cpu_tasks}]}
+- {id: unlisted, tasks: [{id: clean}]}
+- {id: pulled, tasks: [{id: clean}], include_dependencies: true}
+- {id: cut, tasks: [{id: clean, dependencies: []}]}
+- id: overridden
+  tasks:
+  - {id: fetch}
+  - id: clean
+    dependencies:
+    - fetch
+    - nothing
+- id: inlined
+  tasks:
+  - {id: i, command: x, dependencies: [fetch]}
+- {id: shadow, tasks: [{id: clean, command: x}]}
+- {id: circle, tasks: [{id: fetch, dependencies: [clean]}, {id: clean}]}
+- {id: pulled_circle, tasks: [{id: fetch, dependencies: [clean]}], include_dependencies: true}
+`,
+			want: []string{
+				`dags.yaml:2:30: DAG "unknown" lists unknown task "fetsh": did you mean "fetch"? | to define it here, give it a command`,
+				`dags.yaml:3:41: DAG "twice" lists task "fetch" twice: first on line 3, column 28`,
+				`dags.yaml:4:31: DAG "unlisted" lists task "clean" but not task "fetch", which it depends on | list fetch under tasks too, or set include_dependencies: true`,
+				`dags.yaml:13:7: task "clean" of DAG "overridden" depends on unknown task "nothing"`,
+				`dags.yaml:16:40: DAG "inlined" lists task "i" but not task "fetch", which it depends on | list fetch under tasks too, or set include_dependencies: true`,
+				`dags.yaml:18:65: DAG "circle": tasks depend on each other in a cycle: clean -> fetch -> clean`,
+				`dags.yaml:19:58: DAG "pulled_circle": tasks depend on each other in a cycle: clean -> fetch -> clean`,
+			},
+			usable: []string{"clean", "fetch", "cut", "pulled", "shadow"},
+		},
+		"contexts": {
+			tasks:    "{id: a, command: x}",
+			dags:     "- {id: d, context: prd, tasks: [{id: a}]}\n- {id: e, context: bad, tasks: [{id: a}]}",
+			contexts: "- {id: prod}\n- {id: x, extends: y}\n- {id: y, extends: z}\n- {id: z, extends: y}\n- {id: bad, extends: prob}",
+			want: []string{
+				`contexts.yaml:2:20: context "x" extends context "y", which has a problem`,
+				"contexts.yaml:3:20: contexts extend each other in a cycle: y -> z -> y",
+				`contexts.yaml:5:22: context "bad" extends unknown context "prob": did you mean "prod"?`,
+				`dags.yaml:1:20: DAG "d" names unknown context "prd": did you mean "prod"?`,
+				`dags.yaml:2:20: DAG "e" names context "bad", which has a problem`,
+			},
+			usable: []string{"a", "prod"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := catalogOf(t, test.tasks, test.dags, test.contexts)
+			if diff := cmp.Diff(test.want, problemTexts(c.Problems())); diff != "" {
+				t.Error(diff)
+			}
+			var usable []string
+			for _, kind := range []Kind{KindTask, KindDAG, KindContext} {
+				usable = append(usable, ids(c, kind)...)
+			}
+			if diff := cmp.Diff(test.usable, usable); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestDuplicateInTwoFiles(t *testing.T) {
+	t.Parallel()
+	first, _ := Parse(KindTask, "b.yaml", []byte("id: a\ncommand: x"), Defaults{})
+	second, _ := Parse(KindTask, "a.yaml", []byte("---\ncommand: x\nid: a"), Defaults{})
+	c := NewCatalog(append(first, second...), CatalogOptions{})
+	if diff := cmp.Diff([]string{`a.yaml:3:5: task "a" is defined twice: first at b.yaml:1:5`}, problemTexts(c.Problems())); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"a"}, c.Withheld(KindTask)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestBrokenDefinitionsAreKnown(t *testing.T) {
+	t.Parallel()
+	definitions, _ := Parse(KindTask, "f.yaml", []byte("- {id: a, command: x, priority: 9}\n- {id: b, command: x, dependencies: [a]}"), Defaults{})
+	c := NewCatalog(definitions, CatalogOptions{})
+	if diff := cmp.Diff([]string{`f.yaml:2:38: task "b" depends on task "a", which has a problem`}, problemTexts(c.Problems())); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"a", "b"}, c.Withheld(KindTask)); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := c.Lookup(KindTask, "a"); err == nil || err.Error() != `f.yaml: the definition of task "a" has problems` {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestStoredDefinitions checks that a catalog from stored bodies, which have no
+// places, names the ids.
+func TestStoredDefinitions(t *testing.T) {
+	t.Parallel()
+	var definitions []Definition
+	for _, body := range []string{`{"id":"a","dependencies":["b","x"]}`, `{"id":"b","dependencies":["a"]}`, `{"id":"a"}`} {
+		definition, err := Decode(KindTask, []byte(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		definitions = append(definitions, definition)
+	}
+	definition, err := Decode(KindDAG, []byte(`{"id":"d","tasks":[{"id":"a"},{"id":"a"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := NewCatalog(append(definitions, definition), CatalogOptions{})
+	want := []string{
+		`task "a" is defined twice: first at a definition without a file`,
+		`task "a" depends on unknown task "x"`,
+		`tasks depend on each other in a cycle: a -> b -> a`,
+		`DAG "d" lists task "a", which has a problem`,
+		`DAG "d" lists task "a" twice`,
+	}
+	if diff := cmp.Diff(want, problemTexts(c.Problems())); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestTypedErrors(t *testing.T) {
+	t.Parallel()
+	c := catalogOf(t, `
+- {id: good, command: x}
+- {id: goods, command: x}
+- {id: a, command: x, dependencies: [b]}
+- {id: b, command: x, dependencies: [a]}
+- {id: after, command: x, dependencies: [a]}
+- {id: lost, command: x, dependencies: [god]}
+- {id: later, command: x, dependencies: [lost]}
+`, "{id: d, tasks: [{id: a}]}", "{id: c, extends: c}")
+	var unknown *UnknownError
+	var cycle *CycleError
+	for id, want := range map[string]UnknownError{
+		"goood": {KindTask, "goood", []string{"good"}},
+		"lost":  {KindTask, "god", []string{"good"}},
+		"later": {KindTask, "god", []string{"good"}},
+	} {
+		_, err := c.PlanTask(id)
+		if !errors.As(err, &unknown) {
+			t.Errorf("%s: got %v", id, err)
+			continue
+		}
+		if diff := cmp.Diff(want, *unknown); diff != "" {
+			t.Error(diff)
+		}
+	}
+	for _, id := range []string{"a", "b", "after"} {
+		_, err := c.PlanTask(id)
+		if !errors.As(err, &cycle) || cmp.Diff([]string{"a", "b", "a"}, cycle.Path) != "" {
+			t.Errorf("%s: got %v", id, err)
+		}
+	}
+	if _, err := c.PlanDAG("d"); !errors.As(err, &cycle) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := c.PlanDAG("x"); !errors.As(err, &unknown) || unknown.Kind != KindDAG {
+		t.Errorf("got %v", err)
+	}
+	_, err := c.Values(Request{Plan: &workflow.Plan{}, Context: "c"})
+	if !errors.As(err, &cycle) || cycle.Kind != KindContext {
+		t.Errorf("got %v", err)
+	}
+	if _, err := c.Lookup(KindParameterSet, "x"); !errors.As(err, &unknown) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestNilQueuesAllowAny(t *testing.T) {
+	t.Parallel()
+	definitions, _ := Parse(KindTask, "f", []byte("{id: a, command: x, queue: any}"), Defaults{})
+	if problems := NewCatalog(definitions, CatalogOptions{}).Problems(); len(problems) > 0 {
+		t.Error(problems)
+	}
+	if problems := NewCatalog(definitions, CatalogOptions{Queues: []string{}}).Problems(); len(problems) != 1 {
+		t.Errorf("got %v", problems)
+	}
+}
+
+// TestManyProblems holds that looking for near ids does not grow with the square.
+func TestManyProblems(t *testing.T) {
+	t.Parallel()
+	const size = 20_000
+	var definitions []Definition
+	for i := range size {
+		id := fmt.Sprintf("task_%05d", i)
+		task := &workflow.Task{ID: id, Command: "x", Dependencies: []string{fmt.Sprintf("tusk_%05d", i)}}
+		definitions = append(definitions, Definition{Kind: KindTask, ID: id, Task: task})
+	}
+	c := NewCatalog(definitions, CatalogOptions{})
+	if len(c.Problems()) != size || c.suggestions != maxSuggestions {
+		t.Errorf("%d problems, %d suggestions", len(c.Problems()), c.suggestions)
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		kind Kind
+		body string
+		want string
+	}{
+		{KindTask, `{`, "decode a task: unexpected end of JSON input"},
+		{KindTask, `{"id":"a b"}`, `decode a task: "a b" is no valid id`},
+		{KindDAG, `{}`, `decode a DAG: "" is no valid id`},
+		{KindParameterSet, `{}`, `decode a definition: unknown kind "parameter_set"`},
+	} {
+		if _, err := Decode(test.kind, []byte(test.body)); err == nil || err.Error() != test.want {
+			t.Errorf("%s: got %v, want %s", test.body, err, test.want)
+		}
+	}
+}

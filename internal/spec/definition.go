@@ -1,0 +1,107 @@
+package spec
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+// Definition is one task, DAG or context. The one of Task, DAG and Context that
+// its Kind names is set; none of them may be changed.
+type Definition struct {
+	Kind    Kind
+	ID      string
+	Task    *workflow.Task
+	DAG     *DAG
+	Context *workflow.Context
+
+	// File is where the definition was read; empty when it was not.
+	File string
+	// Broken tells that its own text has problems. Only Kind, ID and File of a
+	// broken definition mean anything: they let others know that there is one.
+	Broken bool
+
+	at *places // in File; nil when it was not read from one
+}
+
+// places are the positions of what a catalog may find wrong in a definition.
+type places struct {
+	id           place
+	queue        place
+	context      place   // of a DAG's context, of what a context extends
+	dependencies []place // as many as the definition's
+	entries      []places
+}
+
+var noPlaces places
+
+func (d *Definition) places() *places {
+	if d.at == nil {
+		return &noPlaces
+	}
+	return d.at
+}
+
+func (p *places) dependency(i int) place {
+	if i < len(p.dependencies) {
+		return p.dependencies[i]
+	}
+	return p.id
+}
+
+func (p *places) entry(i int) *places {
+	if i < len(p.entries) {
+		return &p.entries[i]
+	}
+	return &noPlaces
+}
+
+// Encode gives the stored form of the definition: JSON, the same bytes for the
+// same definition. Numbers keep the digits that the user wrote, so it must be
+// stored as text or bytes; jsonb would rewrite them.
+func (d *Definition) Encode() []byte {
+	var content any
+	switch d.Kind {
+	case KindTask:
+		content = d.Task
+	case KindDAG:
+		content = d.DAG
+	case KindContext:
+		content = d.Context
+	}
+	body, err := json.Marshal(content)
+	if err != nil {
+		panic(fmt.Sprintf("encode %s %s: %v", d.Kind, d.ID, err)) // only invalid JSON in a Value could do this; they are checked when made
+	}
+	return body
+}
+
+// Decode is the inverse of Encode, but for the definition's place in a file.
+func Decode(kind Kind, body []byte) (Definition, error) {
+	definition := Definition{Kind: kind}
+	var err error
+	switch kind {
+	case KindTask:
+		definition.Task = new(workflow.Task)
+		err = json.Unmarshal(body, definition.Task)
+		definition.ID = definition.Task.ID
+	case KindDAG:
+		definition.DAG = new(DAG)
+		err = json.Unmarshal(body, definition.DAG)
+		definition.ID = definition.DAG.ID
+	case KindContext:
+		definition.Context = new(workflow.Context)
+		err = json.Unmarshal(body, definition.Context)
+		definition.ID = definition.Context.ID
+	default:
+		return Definition{}, fmt.Errorf("decode a definition: unknown kind %q", kind)
+	}
+	if err != nil {
+		return Definition{}, fmt.Errorf("decode a %s: %w", kind.noun(), err)
+	}
+	if !workflow.ValidID(definition.ID) {
+		return Definition{}, fmt.Errorf("decode a %s: %q is no valid id", kind.noun(), definition.ID)
+	}
+	return definition, nil
+}

@@ -1,0 +1,27 @@
+// Package spec turns what users write in YAML into definitions, checks them
+// against each other, and plans runs from them.
+//
+//	files ──Parse──▶ definitions ──NewCatalog──▶ a checked set ──PlanTask, PlanDAG──▶ workflow.Plan
+//	      (Loader)       │    ▲                        │
+//	               Encode▼    │Decode                  └──Values──▶ workflow.RunValues ─┐
+//	                  a backend's revisions                workflow.TaskSpec ──Environment┴─▶ NAME=value
+//
+// What is wrong is told as Problems, all of them and not the first, each with
+// its file, line and column where it came from a file. A definition with a
+// problem is left out of what can be planned or published; so is what depends
+// on it, and that gets a Problem which names it. All else stays usable.
+//
+// # Values
+//
+// A scalar has the type that the core schema of YAML 1.2 gives it, so yes and
+// 2024-01-31 are text. A number keeps its digits whatever its size; 0o17 and
+// 0x1f become decimal; a number with a leading zero (007) is kept as text,
+// because the versions of YAML read it differently.
+//
+// A definition keeps values as they were written: "$${" stands for a literal
+// "${" until Values and Environment resolve it. "${" itself begins a macro,
+// which this version refuses.
+//
+// A null is no value: it is not exported, and a parameter with a null for its
+// default has none.
+package spec

@@ -1,0 +1,46 @@
+package spec
+
+import "slices"
+
+// field is one field of a definition: to teach the language a new one is to add
+// an entry to a table.
+type field[T any] struct {
+	name string
+	// read puts the field's value into the definition. It is nil where the field
+	// belongs to the language, but not yet to this version.
+	read func(v value, into *T)
+	// give copies the field from one definition to another; only fields that an
+	// entry of a DAG may override have it.
+	give func(from, to *T)
+}
+
+// readFields reads a map by a table of fields. It returns the names of those
+// that were given, in the table's order, and whether the value is a map at all.
+func readFields[T any](v value, noun string, fields []field[T], into *T) (given []string, ok bool) {
+	seen := make([]bool, len(fields))
+	ok = v.entries(func(name string, key, item value) {
+		i := slices.IndexFunc(fields, func(known field[T]) bool { return known.name == name })
+		switch {
+		case i < 0:
+			near := nearest(name, func(yield func(string) bool) {
+				for _, known := range fields {
+					if !yield(known.name) {
+						return
+					}
+				}
+			})
+			key.problem("unknown field %s of a %s%s", quote(name), noun, didYouMean(near))
+		case fields[i].read == nil:
+			key.problem("%s is not supported by this version yet", name)
+		case !item.null():
+			seen[i] = true
+			fields[i].read(item, into)
+		}
+	})
+	for i, known := range fields {
+		if seen[i] {
+			given = append(given, known.name)
+		}
+	}
+	return given, ok
+}

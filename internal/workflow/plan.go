@@ -1,0 +1,84 @@
+package workflow
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+)
+
+// TaskSpec is all that an agent and a writer need to know of a task: its
+// definition as it was when the run was planned. Values in it are unresolved.
+type TaskSpec struct {
+	TaskID   string   `json:"task_id"`
+	Command  string   `json:"command"`
+	Queue    string   `json:"queue"`
+	Requires []string `json:"requires,omitempty"`
+	Priority int      `json:"priority"`
+	// TimeoutSeconds bounds one attempt; 0 means the agent's default.
+	TimeoutSeconds float64           `json:"timeout_seconds,omitempty"`
+	Retries        Retries           `json:"retries,omitzero"`
+	Parameters     map[string]Value  `json:"parameters,omitempty"`
+	Env            map[string]string `json:"env,omitempty"`
+}
+
+// Encode gives the stored form of the spec (JSON with sorted keys) and its hash.
+func (s *TaskSpec) Encode() (body []byte, hash Hash) {
+	body, err := json.Marshal(s)
+	if err != nil {
+		panic(fmt.Sprintf("encode the specification of task %s: %v", s.TaskID, err)) // only invalid JSON in a Value could do this; they are checked when made
+	}
+	return body, HashOf(body)
+}
+
+// Node is one vertex of a plan.
+type Node struct {
+	// Name is shown to people and unique in the plan: the task's id, with its
+	// group, variant, item or iteration where it has one.
+	Name string
+	// Spec is the index of the node's specification in Plan.Specs.
+	Spec int32
+	// Dependencies are the numbers of the nodes that this one waits for, without duplicates.
+	Dependencies []int32
+}
+
+// Plan is the graph of a run. A node's number is its index. Plans with the same
+// content have the same hash and are stored once.
+type Plan struct {
+	Specs []*TaskSpec
+	Nodes []Node
+}
+
+// Hash is the hash of the whole plan, given those of its specs.
+func (p *Plan) Hash(specs []Hash) Hash {
+	buffer := make([]byte, 0, 64*len(p.Nodes)+16*len(specs))
+	for _, hash := range specs {
+		buffer = append(buffer, hash[:]...)
+	}
+	for _, node := range p.Nodes {
+		buffer = binary.AppendUvarint(buffer, uint64(len(node.Name)))
+		buffer = append(buffer, node.Name...)
+		buffer = binary.AppendUvarint(buffer, uint64(node.Spec)) //nolint:gosec // an index
+		buffer = binary.AppendUvarint(buffer, uint64(len(node.Dependencies)))
+		for _, parent := range node.Dependencies {
+			buffer = binary.AppendUvarint(buffer, uint64(parent)) //nolint:gosec // an index
+		}
+	}
+	return HashOf(buffer)
+}
+
+// RunValues are the values of one run that its tasks see beside those of their
+// specs; a later field wins over an earlier one and over the spec where the
+// order of the specification says so.
+type RunValues struct {
+	// Variables are those of the context and the DAG, resolved: under the spec's parameters.
+	Variables map[string]Value `json:"variables,omitempty"`
+	// Parameters are those given when scheduling, by task id: over the spec's parameters and env.
+	Parameters map[string]map[string]Value `json:"parameters,omitempty"`
+	// Env is the environment given when scheduling: over everything.
+	Env map[string]string `json:"env,omitempty"`
+}
+
+// IsZero tells whether there are no values.
+func (v *RunValues) IsZero() bool {
+	return len(v.Variables) == 0 && len(v.Parameters) == 0 && len(v.Env) == 0
+}

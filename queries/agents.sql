@@ -1,0 +1,49 @@
+-- name: InsertAgent :one
+INSERT INTO cyclonetix__state.agents (agent_id, queues, tags, slots, version, heartbeat_interval_ms, process, lock_key)
+VALUES (@agent_id, @queues, @tags, @slots, @version, @heartbeat_interval_ms, @process, @lock_key)
+RETURNING incarnation;
+
+-- name: BeatAgent :execrows
+-- Nothing is written for an agent that was declared dead.
+INSERT INTO cyclonetix__state.agent_beats (incarnation, beat, at)
+SELECT a.incarnation, 1, now() FROM cyclonetix__state.agents a WHERE a.incarnation = @agent AND a.status = 'live'
+ON CONFLICT (incarnation) DO UPDATE SET beat = agent_beats.beat + 1, at = now();
+
+-- name: AwaitClaims :one
+-- Waits for a claim of this agent that may still be under way.
+SELECT status FROM cyclonetix__state.agents WHERE incarnation = @agent FOR UPDATE;
+
+-- name: EndAgent :execrows
+-- Waits for a claim of the agent that is under way; later ones find nothing.
+UPDATE cyclonetix__state.agents SET status = @status, ended_at = now() WHERE incarnation = @agent AND status = 'live';
+
+-- name: TellLostDispatches :many
+-- For each delivery that is claimed by nobody who lives, one message to its writer. It is repeated by every sweep, so
+-- it does not matter who declared the agent dead, or whether that process lived on to tell.
+WITH told AS (
+    UPDATE cyclonetix__state.dispatches d SET lost = true
+    WHERE d.claimed_by IS NOT NULL AND NOT d.lost
+      AND NOT EXISTS (SELECT FROM cyclonetix__state.agents a WHERE a.incarnation = d.claimed_by AND a.status = 'live')
+    RETURNING d.id, d.reply_to
+)
+INSERT INTO cyclonetix__state.mailbox (bucket, kind, dispatch)
+SELECT t.reply_to, 4, t.id FROM told t
+RETURNING bucket;
+
+-- name: ListOrders :many
+SELECT id, kind, run_id, node, attempt, delivery FROM cyclonetix__state.orders WHERE agent = @agent ORDER BY id;
+
+-- name: DeleteOrders :exec
+DELETE FROM cyclonetix__state.orders WHERE id = ANY (@ids::bigint[]);
+
+-- name: DeleteOldAgents :exec
+DELETE FROM cyclonetix__state.agents a
+WHERE a.status <> 'live' AND a.ended_at < @before::timestamptz
+  AND NOT EXISTS (SELECT FROM cyclonetix__state.dispatches d WHERE d.claimed_by = a.incarnation);
+
+-- name: DeleteOldAgentBeats :exec
+DELETE FROM cyclonetix__state.agent_beats b WHERE NOT EXISTS (SELECT FROM cyclonetix__state.agents a WHERE a.incarnation = b.incarnation);
+
+-- name: DeleteOldOrders :exec
+DELETE FROM cyclonetix__state.orders o
+WHERE NOT EXISTS (SELECT FROM cyclonetix__state.agents a WHERE a.incarnation = o.agent AND a.status = 'live');

@@ -1,0 +1,59 @@
+-- name: TouchPlan :one
+-- Marks the plan and its specifications as used today; no row when the plan is not stored.
+WITH plan AS (
+    SELECT k.hash FROM cyclonetix__state.plans k WHERE k.hash = @hash
+), touched AS (
+    UPDATE cyclonetix__state.plans p SET last_used = current_date
+    FROM plan WHERE p.hash = plan.hash AND p.last_used < current_date
+    RETURNING p.hash
+), touched_specs AS (
+    UPDATE cyclonetix__state.task_specs s SET last_used = current_date
+    WHERE s.last_used < current_date
+      AND s.hash IN (SELECT n.spec FROM cyclonetix__state.plan_nodes n JOIN touched t ON t.hash = n.plan)
+)
+SELECT count(*) AS found FROM plan;
+
+-- name: InsertPlan :execrows
+INSERT INTO cyclonetix__state.plans (hash, node_count) VALUES (@hash, @node_count) ON CONFLICT DO NOTHING;
+
+-- name: InsertTaskSpecs :exec
+-- Sorted by hash, so that two who insert the same plan do not deadlock.
+INSERT INTO cyclonetix__state.task_specs (hash, task_id, queue, priority, body)
+SELECT u.hash, u.task_id, u.queue, u.priority, u.body::json
+FROM ROWS FROM (unnest(@hashes::uuid[]), unnest(@task_ids::text[]), unnest(@queues::text[]), unnest(@priorities::smallint[]),
+                unnest(@bodies::text[])) AS u (hash, task_id, queue, priority, body)
+ORDER BY u.hash
+ON CONFLICT (hash) DO UPDATE SET last_used = current_date WHERE task_specs.last_used < current_date;
+
+-- name: InsertPlanNodes :exec
+INSERT INTO cyclonetix__state.plan_nodes (plan, node, name, spec, dependencies)
+SELECT @plan::uuid, u.node, u.name, u.spec, u.dependencies::integer[]
+FROM ROWS FROM (unnest(@nodes::integer[]), unnest(@names::text[]), unnest(@specs::uuid[]), unnest(@dependencies::text[]))
+     AS u (node, name, spec, dependencies);
+
+-- name: ListPlanNodes :many
+SELECT node, name, spec, dependencies FROM cyclonetix__state.plan_nodes WHERE plan = @plan ORDER BY node;
+
+-- name: ListPlanNodesWithTasks :many
+SELECT n.node, n.name, n.dependencies, s.task_id
+FROM cyclonetix__state.plan_nodes n JOIN cyclonetix__state.task_specs s ON s.hash = n.spec
+WHERE n.plan = @plan ORDER BY n.node;
+
+-- name: ListPlanSpecs :many
+SELECT s.hash, s.body
+FROM cyclonetix__state.task_specs s
+WHERE s.hash IN (SELECT n.spec FROM cyclonetix__state.plan_nodes n WHERE n.plan = @plan);
+
+-- name: ListTaskSpecs :many
+SELECT hash, body FROM cyclonetix__state.task_specs WHERE hash = ANY (@hashes::uuid[]);
+
+-- name: DeleteUnusedPlans :execrows
+-- Plans that no kept run can need: a run keeps its plan's date at the day of its submission or later.
+WITH gone AS (
+    DELETE FROM cyclonetix__state.plans WHERE last_used < @before::timestamptz RETURNING hash
+)
+DELETE FROM cyclonetix__state.plan_nodes n USING gone WHERE n.plan = gone.hash;
+
+-- name: DeleteUnusedTaskSpecs :execrows
+DELETE FROM cyclonetix__state.task_specs s
+WHERE s.last_used < @before::timestamptz AND NOT EXISTS (SELECT FROM cyclonetix__state.plan_nodes n WHERE n.spec = s.hash);

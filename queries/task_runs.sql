@@ -1,0 +1,95 @@
+-- name: InsertQueuedTaskRuns :exec
+-- The first attempt of task runs that have no row yet.
+INSERT INTO cyclonetix__state.task_runs (run_id, queued_time, node, status, attempt, delivery, cause)
+SELECT u.run_id, @queued_time::timestamptz, u.node, 1, 1, 1, 0
+FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@nodes::integer[])) AS u (run_id, node);
+
+-- name: InsertEndedTaskRuns :exec
+-- Task runs that end without ever having been queued.
+INSERT INTO cyclonetix__state.task_runs (run_id, node, status, attempt, delivery, cause, end_time)
+SELECT u.run_id, u.node, u.status, 0, 0, u.cause, @end_time::timestamptz
+FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@nodes::integer[]), unnest(@statuses::smallint[]), unnest(@causes::smallint[]))
+     AS u (run_id, node, status, cause);
+
+-- name: EndTaskRuns :exec
+-- An upsert and no UPDATE … FROM, because the latter's join becomes a scan on a young partition. A row that
+-- was made instead of written (its queued_time tells) is an error, and so is one of another attempt or delivery.
+WITH written AS (
+    INSERT INTO cyclonetix__state.task_runs AS t
+        (run_id, queued_time, node, status, attempt, delivery, cause, exit_code, start_time, end_time, agent, reason)
+    SELECT u.run_id, '-infinity', u.node, u.status, u.attempt, u.delivery, u.cause, nullif(u.exit_code, -1),
+           nullif(u.start_time, '0001-01-01 00:00:00+00'), u.end_time, nullif(u.agent, 0), nullif(u.reason, '')
+    FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@nodes::integer[]), unnest(@statuses::smallint[]), unnest(@attempts::smallint[]),
+                    unnest(@deliveries::smallint[]), unnest(@causes::smallint[]), unnest(@exit_codes::integer[]),
+                    unnest(@start_times::timestamptz[]), unnest(@end_times::timestamptz[]), unnest(@agents::bigint[]), unnest(@reasons::text[]))
+         AS u (run_id, node, status, attempt, delivery, cause, exit_code, start_time, end_time, agent, reason)
+    ON CONFLICT (run_id, node) DO UPDATE
+    SET status = excluded.status, cause = excluded.cause, exit_code = excluded.exit_code,
+        start_time = excluded.start_time, end_time = excluded.end_time, agent = excluded.agent, reason = excluded.reason
+    WHERE t.status IN (1, 3) AND t.attempt = excluded.attempt AND t.delivery = excluded.delivery
+    RETURNING t.queued_time
+)
+SELECT cyclonetix__state.expect_rows('ends of task runs', @wanted, count(*) FILTER (WHERE queued_time > '-infinity')) FROM written;
+
+-- name: RequeueTaskRuns :exec
+-- Task runs that are queued again or wait for that (status 1 or 3).
+WITH written AS (
+    INSERT INTO cyclonetix__state.task_runs AS t (run_id, queued_time, node, status, attempt, delivery, cause)
+    SELECT u.run_id, '-infinity', u.node, u.status, u.attempt, u.delivery, 0
+    FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@nodes::integer[]), unnest(@statuses::smallint[]), unnest(@attempts::smallint[]),
+                    unnest(@deliveries::smallint[])) AS u (run_id, node, status, attempt, delivery)
+    ON CONFLICT (run_id, node) DO UPDATE
+    SET status = excluded.status, attempt = excluded.attempt, delivery = excluded.delivery, cause = 0, exit_code = NULL,
+        queued_time = CASE excluded.status WHEN 1 THEN @queued_time::timestamptz ELSE t.queued_time END,
+        start_time = NULL, end_time = NULL, agent = NULL, reason = NULL
+    WHERE t.status IN (1, 3)
+    RETURNING t.queued_time
+)
+SELECT cyclonetix__state.expect_rows('requeued task runs', @wanted, count(*) FILTER (WHERE queued_time > '-infinity')) FROM written;
+
+-- name: InsertAttempts :exec
+INSERT INTO cyclonetix__state.attempts (run_id, node, attempt, status, cause, exit_code, start_time, end_time, agent, reason)
+SELECT u.run_id, u.node, u.attempt, u.status, u.cause, nullif(u.exit_code, -1), nullif(u.start_time, '0001-01-01 00:00:00+00'),
+       nullif(u.end_time, '0001-01-01 00:00:00+00'), nullif(u.agent, 0), nullif(u.reason, '')
+FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@nodes::integer[]), unnest(@attempts::smallint[]), unnest(@statuses::smallint[]),
+                unnest(@causes::smallint[]), unnest(@exit_codes::integer[]), unnest(@start_times::timestamptz[]),
+                unnest(@end_times::timestamptz[]), unnest(@agents::bigint[]), unnest(@reasons::text[]))
+     AS u (run_id, node, attempt, status, cause, exit_code, start_time, end_time, agent, reason);
+
+-- name: LoadTaskRuns :many
+-- The rows of one run, with how often earlier attempts used up retries and rescues.
+SELECT t.node, t.status, t.attempt, t.delivery,
+       (SELECT count(*) FROM cyclonetix__state.attempts a
+        WHERE a.run_id = t.run_id AND a.node = t.node AND a.cause NOT IN (7, 8))::integer AS retried,
+       (SELECT count(*) FROM cyclonetix__state.attempts a
+        WHERE a.run_id = t.run_id AND a.node = t.node AND a.cause = 7)::integer AS rescued
+FROM cyclonetix__state.task_runs t
+WHERE t.run_id = @run_id AND t.attempt > 1
+UNION ALL
+SELECT t.node, t.status, t.attempt, t.delivery, 0, 0
+FROM cyclonetix__state.task_runs t
+WHERE t.run_id = @run_id AND t.attempt <= 1;
+
+-- name: WriteTimers :exec
+INSERT INTO cyclonetix__state.timers (bucket, run_id, node, kind, due)
+SELECT * FROM ROWS FROM (unnest(@buckets::smallint[]), unnest(@run_ids::uuid[]), unnest(@nodes::integer[]), unnest(@kinds::smallint[]),
+                         unnest(@dues::timestamptz[])) AS u (bucket, run_id, node, kind, due)
+ON CONFLICT (run_id, node, kind) DO UPDATE SET due = excluded.due;
+
+-- name: DeleteTimers :exec
+DELETE FROM cyclonetix__state.timers
+WHERE ctid = ANY (ARRAY(
+    SELECT t.ctid
+    FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@nodes::integer[]), unnest(@kinds::smallint[])) AS u (run_id, node, kind),
+         LATERAL (SELECT ctid FROM cyclonetix__state.timers t
+                  WHERE t.run_id = u.run_id AND t.node = u.node AND t.kind = u.kind LIMIT 1) t
+));
+
+-- name: DeleteRunTimers :exec
+DELETE FROM cyclonetix__state.timers WHERE run_id = @run_id;
+
+-- name: ListDueTimers :many
+SELECT t.run_id, t.node, t.kind, t.due
+FROM unnest(@buckets::smallint[]) AS u (bucket),
+     LATERAL (SELECT * FROM cyclonetix__state.timers t WHERE t.bucket = u.bucket AND t.due <= @before ORDER BY t.bucket, t.due LIMIT @most) t
+ORDER BY t.due;

@@ -1,0 +1,49 @@
+-- name: GetRunView :one
+SELECT * FROM cyclonetix.runs WHERE run_uuid = @run_id;
+
+-- name: GetRunPlan :one
+SELECT plan FROM cyclonetix__state.runs WHERE run_id = @run_id;
+
+-- name: ListRunViews :many
+SELECT * FROM cyclonetix.runs
+WHERE run_uuid >= @since::uuid AND run_uuid < @until::uuid
+  AND (@dag_id::text = '' OR dag_id = @dag_id::text)
+ORDER BY run_uuid DESC LIMIT @most OFFSET @skip;
+
+-- name: CountRunViews :one
+SELECT count(*) FROM (
+    SELECT FROM cyclonetix.runs
+    WHERE run_uuid >= @since::uuid AND run_uuid < @until::uuid
+      AND (@dag_id::text = '' OR dag_id = @dag_id::text)
+    LIMIT @most) AS part;
+
+-- name: ListRunViewsByStatus :many
+-- Runs that did not simply complete are few: their index is read for each wanted status.
+SELECT v.*
+FROM cyclonetix.runs v
+WHERE v.run_uuid IN (
+    SELECT f.run_id
+    FROM unnest(@statuses::smallint[]) AS u (status),
+         LATERAL (SELECT s.run_id FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
+                  WHERE s.status = u.status AND s.run_id >= @since::uuid AND s.run_id < @until::uuid
+                    AND (@dag_id::text = '' OR r.dag_id = @dag_id::text)
+                  ORDER BY s.run_id DESC LIMIT @reach) f)
+ORDER BY v.run_uuid DESC LIMIT @most OFFSET @skip;
+
+-- name: CountRunViewsByStatus :one
+SELECT count(*) FROM (
+    SELECT FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
+    WHERE s.status = ANY (@statuses::smallint[]) AND s.run_id >= @since::uuid AND s.run_id < @until::uuid
+      AND (@dag_id::text = '' OR r.dag_id = @dag_id::text)
+    LIMIT @most) AS part;
+
+-- name: ListTaskRunViews :many
+SELECT node, name, task_id, queue, priority, status, attempt, queued_time, start_time, end_time, exit_code,
+       coalesce(cause, '')::text AS cause, reason, agent_id
+FROM cyclonetix.task_runs WHERE run_uuid = @run_id ORDER BY node;
+
+-- name: ListQueueViews :many
+SELECT * FROM cyclonetix.queues ORDER BY name;
+
+-- name: ListAgentViews :many
+SELECT * FROM cyclonetix.agents WHERE status = 'live' OR ended_at > now() - interval '1 day' ORDER BY incarnation;
