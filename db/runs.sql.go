@@ -281,7 +281,7 @@ SELECT r.run_id, r.dag_id, r.plan, (r.name IS NOT NULL OR r.run_values IS NOT NU
        s.status, s.start_time, s.cancel_time
 FROM unnest($1::uuid[]) AS u (run_id),
      LATERAL (SELECT run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r,
-     LATERAL (SELECT run_id, status, task_count, completed_tasks, failed_tasks, writes, start_time, end_time, cancel_time, reason FROM cyclonetix__state.run_states s WHERE s.run_id = u.run_id LIMIT 1) s
+     LATERAL (SELECT run_id, status, task_count, completed_tasks, failed_tasks, writes, start_time, end_time, cancel_time, reason, unsuccessful FROM cyclonetix__state.run_states s WHERE s.run_id = u.run_id LIMIT 1) s
 WHERE s.status < 10
 `
 

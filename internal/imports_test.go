@@ -101,8 +101,8 @@ var rules = []rule{
 		reason: "these are tools that know nothing of runs",
 	},
 	{
-		// embedded uses the driver to set up the server that it has just started.
-		in: []string{""}, except: []string{"internal/postgres", "internal/embedded", "internal/pgtest", "db"},
+		// embedded uses the driver to set up the server that it has just started, bench measures bare River beside ours.
+		in: []string{""}, except: []string{"internal/postgres", "internal/embedded", "internal/bench", "internal/pgtest", "db"},
 		forbidden: []string{"github.com/jackc/pgx", "github.com/riverqueue", "github.com/golang-migrate", "./db", "database/sql"},
 		reason:    "types of the database's drivers and of River stay in internal/postgres",
 	},

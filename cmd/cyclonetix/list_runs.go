@@ -22,7 +22,9 @@ func (p *program) listRuns() *cobra.Command {
 		Args: p.takes(),
 		PreRunE: func(command *cobra.Command, _ []string) (err error) {
 			if query.Status, err = parseStatuses(statuses); err == nil && since != "" {
-				query.Since, err = parseSince(since, time.Now())
+				if query.Since, err = parseSince(since, time.Now()); err != nil {
+					err = fmt.Errorf("--since: %w", err)
+				}
 			}
 			if err == nil && limit < 1 {
 				err = fmt.Errorf("--limit: %d is below 1", limit)
@@ -92,7 +94,7 @@ func (p *program) writeRuns(list *api.RunList) {
 			text(ago(run.CreatedTime, now)), text(span(run.StartTime, run.EndTime, now)),
 		}
 	}
-	p.writeTable([]column{{title: "RUN"}, {title: "DAG"}, {title: "STATUS"}, {title: "TASKS"}, {title: "MADE"}, {"DURATION", true}}, rows)
+	p.writeTable([]column{{title: "RUN"}, {title: "DAG"}, {title: "STATUS"}, {title: "TASKS"}, {title: "CREATED"}, {"DURATION", true}}, rows)
 	if list.Total > len(list.Runs) {
 		more := ""
 		if !list.TotalExact {

@@ -9,10 +9,12 @@ package main
 import (
 	"os"
 
+	"github.com/cyclonetix/cyclonetix/internal/bench"
 	"github.com/cyclonetix/cyclonetix/internal/keeper"
 )
 
 func main() {
 	keeper.MaybeMain()
+	bench.MaybeChild()
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

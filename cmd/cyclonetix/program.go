@@ -27,7 +27,9 @@ type program struct {
 	configFile string
 	format     string
 	server     string
-	keys       *pflag.FlagSet // a flag for each key of the configuration
+	keys       *pflag.FlagSet  // a flag for each key of the configuration
+	hidden     map[string]bool // those of them that no help shows
+	given      *pflag.FlagSet  // the flags of the command that runs
 }
 
 // run does what the arguments ask for, and gives the exit status.
@@ -35,11 +37,7 @@ func run(args []string, in io.Reader, out, errs io.Writer) int {
 	p := &program{in: in, out: out, err: errs}
 	root := p.root()
 	root.SetArgs(args)
-	err := root.Execute()
-	if errors.Is(err, syscall.EPIPE) {
-		return exitFailed // whoever read has gone
-	}
-	return p.report(err)
+	return p.report(root.Execute())
 }
 
 // talk writes a line for people, who may be watching while the output goes elsewhere.
@@ -58,6 +56,7 @@ func (p *program) root() *cobra.Command {
 		SilenceErrors: true, SilenceUsage: true,
 		Args: p.noCommand,
 		PersistentPreRunE: func(command *cobra.Command, _ []string) error {
+			p.given = command.Flags()
 			if p.format != formatTable && p.format != formatJSON {
 				return p.usage(command, fmt.Errorf("--format: %q is not table or json", p.format))
 			}
@@ -74,13 +73,14 @@ func (p *program) root() *cobra.Command {
 	flags.StringVar(&p.server, "server", "", "`URL` of a running server to work with, instead of the one that is found")
 	p.keys = pflag.NewFlagSet("configuration", pflag.ContinueOnError)
 	config.RegisterFlags(p.keys)
-	p.keys.VisitAll(func(flag *pflag.Flag) { flag.Hidden = true })
+	p.hidden = map[string]bool{}
+	p.keys.VisitAll(func(flag *pflag.Flag) { p.hidden[flag.Name], flag.Hidden = flag.Hidden, true })
 	flags.AddFlagSet(p.keys)
 
 	p.serveHere(root)
 	root.AddCommand(
 		p.serve(), p.scheduleTask(), p.scheduleDAG(), p.listTasks(), p.listDAGs(), p.listRuns(), p.showRun(), p.logs(), p.cancelRun(),
-		p.validateYAML(), p.verifyConfig(), p.migrate(), p.sql(), p.version(),
+		p.validateYAML(), p.verifyConfig(), p.migrate(), p.sql(), p.bench(), p.version(),
 	)
 	return root
 }
@@ -157,7 +157,7 @@ func closest(wanted string, names []string) string {
 
 // configuration reads the configuration, and tells what of it does nothing when told to.
 func (p *program) configuration() (*config.Config, []config.Warning, error) {
-	settings, warnings, err := config.Load(config.Options{File: p.configFile, Flags: p.keys})
+	settings, warnings, err := config.Load(config.Options{File: p.configFile, Flags: p.given})
 	if err != nil {
 		return nil, nil, withHint(err, "`cyclonetix verify-config` checks the configuration")
 	}

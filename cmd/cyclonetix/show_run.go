@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cyclonetix/cyclonetix/internal/api"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
 func (p *program) showRun() *cobra.Command {
@@ -49,8 +50,8 @@ func (p *program) writeRun(run *api.Run, tasks bool) {
 	}
 	fields := [][2]string{
 		{"run", run.RunID}, {kind, run.DAGID}, {"status", p.paint(p.out, runLooks[run.Status].colour, run.Status.String())},
-		{"reason", run.Reason}, {"tasks", fmt.Sprintf("%s completed", progress(run))}, {"context", run.Context},
-		{"made", moment(run.CreatedTime, now)}, {"by", strings.TrimSpace(run.Actor + " " + inBrackets(run.Cause))},
+		{"reason", run.Reason}, {"tasks", completion(run)}, {"context", run.Context},
+		{"created", moment(run.CreatedTime, now)}, {"by", strings.TrimSpace(run.Actor + inBrackets(run.Cause))},
 		{"started", moment(run.StartTime, now)}, {"cancelled", moment(run.CancelTime, now)}, {"ended", moment(run.EndTime, now)},
 		{"duration", span(run.StartTime, run.EndTime, now)},
 	}
@@ -94,7 +95,19 @@ func why(task *api.Task) string {
 	case task.ExitCode != nil && *task.ExitCode != 0:
 		return fmt.Sprintf("exit code %d", *task.ExitCode)
 	}
+	if task.Status == workflow.TaskUpstreamFailed || task.Status == workflow.TaskCancelled {
+		return "" // the status says it
+	}
 	return task.Cause
+}
+
+// completion says in words how many of a run's task runs are completed, and failed.
+func completion(run *api.Run) string {
+	text := fmt.Sprintf("%d of %s completed", run.CompletedTasks, count(run.TaskCount, "task"))
+	if run.FailedTasks > 0 {
+		text += fmt.Sprintf(", %d failed", run.FailedTasks)
+	}
+	return text
 }
 
 // moment is a time in the local zone, and how long ago that was.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cyclonetix/cyclonetix/internal/config"
 	"github.com/cyclonetix/cyclonetix/internal/embedded"
+	"github.com/cyclonetix/cyclonetix/internal/postgres"
 )
 
 func (p *program) sql() *cobra.Command {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -58,6 +59,9 @@ func (p *program) validate(settings *config.Config, paths []string) error {
 			problems = append(problems, problem)
 		}
 	}
+	slices.SortStableFunc(problems, func(a, b spec.Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
 	if p.format == formatJSON {
 		return p.writeProblems(len(set.Definitions), problems)
 	}

@@ -80,7 +80,7 @@ func (p *program) ended(ctx context.Context, service api.Service, run *api.Run) 
 		}
 	}
 	status := p.paint(p.err, runLooks[run.Status].colour, run.Status.String())
-	p.talk("run %s of %s is %s after %s: %s completed", run.RunID, run.DAGID, status, span(run.StartTime, run.EndTime, run.EndTime), progress(run))
+	p.talk("run %s of %s is %s after %s: %s", run.RunID, run.DAGID, status, span(run.StartTime, run.EndTime, run.EndTime), completion(run))
 	if run.Status == workflow.RunCompleted {
 		return nil
 	}

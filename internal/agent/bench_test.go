@@ -69,6 +69,10 @@ func (s *source) Claim(_ context.Context, want, _ int) (claim engine.Claim, err 
 }
 
 func (s *source) Report(_ context.Context, report *engine.Report, _ []engine.LogChunk, _ []int64) error {
+	if n := len(report.Returns); n > 0 {
+		s.left.Add(int64(n))
+		signal(s.wake)
+	}
 	if s.reported.Add(int64(len(report.Ends))) == s.total {
 		s.done <- struct{}{}
 	}

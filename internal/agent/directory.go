@@ -114,18 +114,22 @@ func (d *directories) sweep() {
 		case <-timer.C:
 			timer.Reset(sweepEvery)
 		}
-		d.sweepRuns(d.removeAll, d.stop)
-		others, _ := os.ReadDir(d.parent)
-		for _, other := range others {
-			path := filepath.Join(d.parent, other.Name())
-			info, err := other.Info()
-			if path == d.attempts || !d.cleanup || closed(d.stop) || err != nil || time.Since(info.ModTime()) < settled {
-				continue
-			}
-			if lock, err := lockFolder(path); err == nil {
-				d.removeAll(path)
-				_ = lock.Close()
-			}
+		d.sweepOnce()
+	}
+}
+
+func (d *directories) sweepOnce() {
+	d.sweepRuns(d.removeAll, d.stop)
+	others, _ := os.ReadDir(d.parent)
+	for _, other := range others {
+		path := filepath.Join(d.parent, other.Name())
+		info, err := other.Info()
+		if path == d.attempts || !d.cleanup || closed(d.stop) || err != nil || time.Since(info.ModTime()) < settled {
+			continue
+		}
+		if lock, err := lockFolder(path); err == nil {
+			d.removeAll(path)
+			_ = lock.Close()
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 func TestMain(m *testing.M) {
 	keeper.MaybeMain()
+	_ = os.Setenv("GORACE", "atexit_sleep_ms=0") // keepers of a test with -race end at once
 	os.Exit(m.Run())
 }
 
@@ -35,16 +37,20 @@ type cluster struct {
 	queue    []engine.ClaimedDelivery
 	live     int64 // the incarnation that lives
 	sessions int64
+	buckets  map[int64]int // by delivery
 	open     map[int64]int // deliveries claimed and not done: members left
 	holds    map[workflow.Member]int64
 	ends     map[workflow.Member]engine.End
 	returns  map[workflow.Member]engine.Return
 	lost     map[workflow.Member]bool
+	told     map[workflow.Member]*engine.Report // by which report a member left
+	closed   map[int64]*engine.Report           // by which a delivery was done
 	orders   []engine.Order
 	order    int64
 	beats    int
 	logs     map[workflow.Member][]engine.LogChunk
 	early    int // chunks that came by WriteLogs
+	graceful bool // no session may be closed that holds something
 	broken   []string
 
 	// Faults; they may be nil. An error is given after the work was done if done is set.
@@ -54,7 +60,8 @@ type cluster struct {
 func newCluster() *cluster {
 	c := &cluster{
 		poll: time.Second, wake: make(chan struct{}, 1), run: workflow.NewRunID(time.Now(), 7),
-		open: map[int64]int{}, holds: map[workflow.Member]int64{}, ends: map[workflow.Member]engine.End{},
+		buckets: map[int64]int{}, open: map[int64]int{}, holds: map[workflow.Member]int64{}, ends: map[workflow.Member]engine.End{},
+		told: map[workflow.Member]*engine.Report{}, closed: map[int64]*engine.Report{},
 		returns: map[workflow.Member]engine.Return{}, lost: map[workflow.Member]bool{}, logs: map[workflow.Member][]engine.LogChunk{},
 	}
 	c.changed.L = &c.mu
@@ -189,6 +196,13 @@ func (c *cluster) failing(call string) (error, bool) {
 	return c.fault(call)
 }
 
+// expectReturns ends all faults: from now on an agent that stops hands back all that it holds.
+func (c *cluster) expectReturns() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fault, c.graceful = nil, true
+}
+
 // declareDead is what the cluster does with an agent that does not beat.
 func (c *cluster) declareDead() {
 	c.mu.Lock()
@@ -258,7 +272,7 @@ func (s *session) Claim(ctx context.Context, want, slack int) (claim engine.Clai
 			}
 			want -= len(d.Tasks)
 			d.ClaimedAt = time.Now()
-			c.open[d.ID] = len(d.Tasks)
+			c.open[d.ID], c.buckets[d.ID] = len(d.Tasks), d.ReplyTo
 			for _, t := range d.Tasks {
 				if _, ok := c.holds[t.Member]; ok {
 					c.break_("node %d is claimed twice", t.Node)
@@ -309,10 +323,11 @@ func (s *session) Report(ctx context.Context, report *engine.Report, logs []engi
 		for _, id := range report.Done {
 			if left, ok := c.open[id]; ok && left > 0 {
 				c.break_("delivery %d is done with %d members left", id, left)
-			} else if !ok && c.fault == nil {
+			} else if !ok && c.closed[id] != report {
 				c.break_("delivery %d is done twice", id)
 			}
 			delete(c.open, id)
+			c.closed[id] = report
 		}
 		for id, left := range c.open {
 			if left == 0 {
@@ -322,19 +337,20 @@ func (s *session) Report(ctx context.Context, report *engine.Report, logs []engi
 	})
 }
 
-// leave takes a member off the agent. With faults a report may come twice.
+// leave takes a member off the agent. The same report may come twice, after an error.
 func (s *session) leave(report *engine.Report, m workflow.Member, how string) bool {
 	c := s.c
 	id, ok := c.holds[m]
 	if !ok {
-		if c.fault == nil {
+		if c.told[m] != report {
 			c.break_("%s of node %d, which the agent does not hold", how, m.Node)
 		}
 		return false
 	}
-	if id > 0 && report.ReplyTo < 0 {
-		c.break_("a report without a bucket")
+	if want := c.buckets[id]; report.ReplyTo != want {
+		c.break_("node %d is reported to bucket %d, not %d", m.Node, report.ReplyTo, want)
 	}
+	c.told[m] = report
 	delete(c.holds, m)
 	c.open[id]--
 	return true
@@ -365,6 +381,9 @@ func (s *session) WriteLogs(ctx context.Context, logs []engine.LogChunk) error {
 func (s *session) Close(context.Context) error {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
+	if s.c.graceful && s.c.live == s.incarnation && len(s.c.holds) > 0 {
+		s.c.break_("a session is closed with %d members", len(s.c.holds))
+	}
 	s.c.loseAll(s.incarnation)
 	return nil
 }
@@ -374,6 +393,7 @@ var errDown = errors.New("the database is down")
 // running is an agent that runs.
 type running struct {
 	*Agent
+	life atomic.Pointer[life] // the newest
 	stop func()
 	done chan error
 }
@@ -386,6 +406,8 @@ func startAgent(t testing.TB, c *cluster, change ...func(*Options)) *running {
 		ShutdownGrace: 10 * time.Second, WorkDir: t.TempDir(), CleanupTempFiles: true,
 		Logger: slog.New(slog.DiscardHandler),
 	}
+	r := &running{done: make(chan error, 1)}
+	options.onLife = func(l *life) { r.life.Store(l) }
 	for _, f := range change {
 		f(&options)
 	}
@@ -394,7 +416,7 @@ func startAgent(t testing.TB, c *cluster, change ...func(*Options)) *running {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{Agent: a, stop: cancel, done: make(chan error, 1)}
+	r.Agent, r.stop = a, cancel
 	go func() {
 		r.done <- a.Run(ctx)
 		close(r.done)

@@ -15,6 +15,8 @@ const (
 	// fenceBeats is after how many intervals without an acknowledged beat an agent kills its tasks:
 	// before the cluster declares it dead, which takes three.
 	fenceBeats = 2.5
+	// orderEvery bounds how often an agent that is full beats because somebody woke it.
+	orderEvery = 250 * time.Millisecond
 	// The time that tasks get between SIGTERM and SIGKILL: normally, when the
 	// registration is lost, and when the agent stops at once.
 	killGrace  = 10 * time.Second
@@ -63,8 +65,11 @@ type life struct {
 	endReports  context.CancelFunc
 
 	// Of the life's own goroutine.
-	due       bool // there may be something to claim
+	due       bool      // there may be something to claim
+	rung      bool      // somebody woke the agent, perhaps for an order
+	heard     time.Time // when orders were last read
 	beat      *time.Timer
+	beatAt    time.Time
 	poll      *time.Timer
 	stale     *time.Timer // the oldest that waits is handed back
 	failed    backoff     // of claims
@@ -100,6 +105,7 @@ func (l *life) run(ctx context.Context) error {
 	}
 	l.runner = runner
 	defer runner.close()
+	l.agent.options.onLife(l)
 
 	l.fence = time.AfterFunc(l.untilFenced(), func() { l.lose(errFenced) })
 	defer l.fence.Stop()
@@ -117,6 +123,7 @@ func (l *life) run(ctx context.Context) error {
 
 // work claims and beats until the agent stops or the life is lost.
 func (l *life) work(ctx context.Context) {
+	l.heard, l.beatAt = time.Now(), time.Now().Add(l.interval)
 	l.beat, l.poll, l.stale = time.NewTimer(l.interval), time.NewTimer(l.session.Poll()), time.NewTimer(time.Hour)
 	l.stale.Stop()
 	defer l.beat.Stop()
@@ -136,6 +143,9 @@ func (l *life) work(ctx context.Context) {
 				claim = always
 			}
 		}
+		if l.rung && claim == nil {
+			l.beatSoon()
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -151,7 +161,7 @@ func (l *life) work(ctx context.Context) {
 		case <-claim:
 			l.claim(ctx, want, slack)
 		case <-l.session.Wake():
-			l.due = true
+			l.due, l.rung = true, true
 		case <-l.poll.C:
 			l.due = true
 			l.poll.Reset(l.session.Poll())
@@ -192,7 +202,7 @@ func (l *life) claim(stop context.Context, want, slack int) {
 		}
 		return
 	}
-	l.failed = backoff{}
+	l.failed, l.rung, l.heard = backoff{}, false, time.Now()
 	l.poll.Reset(l.session.Poll())
 	l.due = l.hold(claim.Deliveries) >= want
 	l.obey(claim.Orders)
@@ -301,6 +311,20 @@ func (l *life) obey(orders []engine.Order) {
 	l.reporter.acknowledge(gone)
 }
 
+// beatSoon lets the next beat come early, because it brings orders, which a full agent
+// does not get by claims.
+func (l *life) beatSoon() {
+	l.rung = false
+	if at := l.heard.Add(orderEvery); at.Before(l.beatAt) {
+		l.nextBeat(at)
+	}
+}
+
+func (l *life) nextBeat(at time.Time) {
+	l.beatAt = at
+	l.beat.Reset(time.Until(at))
+}
+
 // sendBeat tells that the agent lives.
 func (l *life) sendBeat() {
 	if l.expired() {
@@ -314,12 +338,13 @@ func (l *life) sendBeat() {
 	case err == nil:
 		l.acked.Store(int64(sent.Sub(l.began)))
 		l.fence.Reset(l.untilFenced())
-		l.beat.Reset(max(l.interval-time.Since(sent), 0))
+		l.heard, l.rung = time.Now(), false
+		l.nextBeat(sent.Add(l.interval))
 		l.obey(orders)
 	case errors.Is(err, engine.ErrAgentLost):
 		l.lose(err)
 	default:
-		l.beat.Reset(l.interval / 10)
+		l.nextBeat(time.Now().Add(l.interval / 10))
 		if l.calls.Err() == nil {
 			l.agent.logger.Warn("heartbeat failed; trying again", "error", err)
 		}

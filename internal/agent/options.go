@@ -42,6 +42,7 @@ type Options struct {
 	Logger *slog.Logger
 
 	killGrace time.Duration // between SIGTERM and SIGKILL; the constant of that name when 0
+	onLife    func(*life)   // for tests; called when a life begins
 }
 
 func (o *Options) complete() {
@@ -60,6 +61,9 @@ func (o *Options) complete() {
 	}
 	if o.killGrace == 0 {
 		o.killGrace = killGrace
+	}
+	if o.onLife == nil {
+		o.onLife = func(*life) {}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -50,6 +50,7 @@ type taskLog struct {
 
 	ready      []engine.LogChunk // for the log writer
 	readyBytes int
+	told       bool // the log writer knows
 	timer      *time.Timer
 	armed      bool
 	closed     bool
@@ -159,7 +160,15 @@ func (l *taskLog) sampleDue(size int) bool {
 func (l *taskLog) send(p *piece) {
 	l.ready = append(l.ready, p.chunk)
 	l.readyBytes += len(p.chunk.Body)
-	if len(l.ready) == 1 {
+	if l.readyBytes >= maxChunk {
+		l.tell()
+	}
+}
+
+// tell lets the log writer know that something is ready.
+func (l *taskLog) tell() {
+	if len(l.ready) > 0 && !l.told {
+		l.told = true
 		l.writer.notify(l)
 	}
 }
@@ -199,6 +208,7 @@ func (l *taskLog) flush() {
 			}
 		}
 	}
+	l.tell()
 	if waits {
 		l.armed = true
 		l.timer.Reset(flushEvery)
@@ -210,7 +220,7 @@ func (l *taskLog) collect() []engine.LogChunk {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ready := l.ready
-	l.ready, l.readyBytes = nil, 0
+	l.ready, l.readyBytes, l.told = nil, 0, false
 	return ready
 }
 

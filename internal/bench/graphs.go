@@ -7,13 +7,13 @@ import (
 )
 
 // noopSpec is a task whose command agents of the benchmark do not run, or that does nothing.
-func spec(name, command string) *workflow.TaskSpec {
+func noopSpec(name, command string) *workflow.TaskSpec {
 	return &workflow.TaskSpec{TaskID: name, Command: command, Queue: workflow.DefaultQueue, Priority: workflow.DefaultPriority}
 }
 
 // fan is 1 → width → 1.
 func fan(width int, command string) *workflow.Plan {
-	plan := &workflow.Plan{Specs: []*workflow.TaskSpec{spec("first", command), spec("middle", command), spec("last", command)}}
+	plan := &workflow.Plan{Specs: []*workflow.TaskSpec{noopSpec("first", command), noopSpec("middle", command), noopSpec("last", command)}}
 	plan.Nodes = append(plan.Nodes, workflow.Node{Name: "first"})
 	last := workflow.Node{Name: "last", Spec: 2}
 	for i := range width {
@@ -26,7 +26,7 @@ func fan(width int, command string) *workflow.Plan {
 
 // chain is length tasks one after the other.
 func chain(length int, command string) *workflow.Plan {
-	plan := &workflow.Plan{Specs: []*workflow.TaskSpec{spec("link", command)}}
+	plan := &workflow.Plan{Specs: []*workflow.TaskSpec{noopSpec("link", command)}}
 	for i := range length {
 		node := workflow.Node{Name: fmt.Sprintf("link%d", i)}
 		if i > 0 {

@@ -72,7 +72,7 @@ var checks = map[string]func(string) error{
 	"postgres url": func(s string) error {
 		u, err := url.Parse(s)
 		if s != "" && (err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql") {
-			return errors.New("must be a URL of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE")
+			return errors.New("must be a URL such as postgres://HOST:PORT/DATABASE")
 		}
 		return nil
 	},

@@ -83,21 +83,26 @@ func readFile(path, name string, lookup func(string) (string, bool)) *layer {
 func readAtMost(path string, size int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		var pathError *os.PathError
-		if errors.As(err, &pathError) {
-			err = pathError.Err
-		}
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return nil, fmt.Errorf("read configuration: %w", withoutPath(err))
 	}
 	defer f.Close()
 	content, err := io.ReadAll(io.LimitReader(f, size+1))
 	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return nil, fmt.Errorf("read configuration: %w", withoutPath(err))
 	}
 	if int64(len(content)) > size {
 		return nil, fmt.Errorf("is longer than %d MB, which no configuration is", size>>20)
 	}
 	return content, nil
+}
+
+// withoutPath is an error of the file system without the path, which the error's place tells.
+func withoutPath(err error) error {
+	var pathError *os.PathError
+	if errors.As(err, &pathError) {
+		return pathError.Err
+	}
+	return err
 }
 
 func (r *fileReader) document(content []byte) {
@@ -217,23 +222,32 @@ func (r *fileReader) pairs(n *yaml.Node, path, what string, known []string, take
 		if take(name, value) {
 			continue
 		}
-		full := name.Value
-		if path != "" {
-			full = path + "." + name.Value
-		}
-		near := nearest(name.Value, known)
-		if near != "" && path != "" {
-			near = path + "." + near
-		}
-		if near == "" {
-			near = nearest(full, keyPaths())
-		}
+		full := below(path, name.Value)
 		hint := ""
-		if near != "" {
+		if near := r.nearestKey(path, name.Value, known); near != "" {
 			hint = " (did you mean " + near + "?)"
 		}
 		r.fail(nil, r.at(name).errorf("unknown key %s%s", quote(full), hint))
 	}
+}
+
+// nearestKey looks for a name in the same table first, then everywhere. After a good many errors it
+// does not look any more: what has so many is another kind of file.
+func (r *fileReader) nearestKey(path, name string, known []string) string {
+	if len(r.errors) > 100 {
+		return ""
+	}
+	if near := nearest(name, known); near != "" {
+		return below(path, near)
+	}
+	return nearest(below(path, name), keyPaths())
+}
+
+func below(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
 }
 
 func keyPaths() []string {

@@ -91,10 +91,7 @@ func describe(t reflect.Type, path string, keys *[]*key) *section {
 		if name == "-" {
 			continue
 		}
-		full := name
-		if path != "" {
-			full = path + "." + name
-		}
+		full := below(path, name)
 		if field.Type.Kind() == reflect.Struct {
 			s.sections[name] = describe(field.Type, full, keys)
 			s.sections[name].index = field.Index

@@ -6,11 +6,17 @@ import (
 	"github.com/agext/levenshtein"
 )
 
+// longestWord bounds the work: what is longer was not meant for one of our names.
+const longestWord = 100
+
 // nearest returns the candidate most like the word, or "" when none is like it. Of paths with dots,
 // the last name alone may be alike too: somebody who writes listen may mean server.listen.
 func nearest(word string, candidates []string) string {
 	word = strings.ToLower(strings.TrimPrefix(word, environmentPrefix))
-	best, bestDistance := "", max(len(word)/3, 1)+1
+	if len(word) > longestWord {
+		return ""
+	}
+	best, bestDistance := "", (len(word)+1)/3+1
 	for _, candidate := range candidates {
 		if candidate == "" {
 			continue

@@ -100,7 +100,7 @@ func expand(s string, lookup func(string) (string, bool)) (string, error) {
 		}
 		name, closed := strings.CutSuffix(found[2:], "}")
 		if !closed || !variableName.MatchString(name) {
-			failed = fmt.Errorf("has a ${ without a NAME} of a variable; $${ stands for a plain ${")
+			failed = errors.New("must have the name of a variable in ${…}; $${ stands for a plain ${")
 			return ""
 		}
 		value, ok := lookup(name)

@@ -634,3 +634,37 @@ func TestDefaultDataDirectory(t *testing.T) {
 		t.Errorf("got %s, %v; want %s", got, err, want)
 	}
 }
+
+// So ends the way by a dump that ErrOtherVersion tells.
+func TestDataMadeByHand(t *testing.T) {
+	t.Parallel()
+	_, dir := place(t)
+	account, err := accountFor("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	binaries, err := FindBinaries(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := account.give(dir); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := initdb(t.Context(), dir, "C", account, binaries, false); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for range 2 {
+		s := start(t, fast(dir))
+		if got := ask(t, s.URL(), "SHOW max_locks_per_transaction"); got != "256" {
+			t.Errorf("our settings do not hold: %s", got)
+		}
+		stop(t, s)
+	}
+	conf, err := readIn(dir, "postgresql.conf")
+	if err != nil || strings.Count(string(conf), includeLine) != 1 {
+		t.Errorf("postgresql.conf includes our settings %d times, %v", strings.Count(string(conf), includeLine), err)
+	}
+}

@@ -67,7 +67,7 @@ func capture(k *Keeper, env []string) error {
 
 // spread runs f n times by so many workers and returns runs per second and
 // seconds of processor time.
-func spread(b testing.TB, k *Keeper, workers, n int, f func() error) (rate, cpu float64) {
+func spread(b *testing.B, k *Keeper, workers, n int, f func() error) (rate, cpu float64) {
 	var wg sync.WaitGroup
 	var left atomic.Int64
 	left.Store(int64(n))

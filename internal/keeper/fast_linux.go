@@ -36,7 +36,9 @@ type fast struct {
 	files  *unix.Rlimit // the commands' limit of open files, where it is not ours
 
 	settles     atomic.Uint32
-	reaperWaits atomic.Bool
+	reaperWaits atomic.Bool  // for a settle
+	reaper      atomic.Int32 // its thread
+	idle        atomic.Bool  // no request came for a while
 }
 
 // idleAfter is how long a thread waits before it is idle.
@@ -53,10 +55,10 @@ func fastest() system {
 	return s
 }
 
-// forkers: a thread waits while its child execs, so there is one for each
-// processor; many would only contend for the address space that their children
-// share until exec.
-func (*fast) forkers() int { return max(2, min(runtime.NumCPU(), 8)) }
+// forkers: a thread waits while its child execs, and is then soon in the way of
+// its child no more; two for each processor keep those busy. Many would only
+// contend for the address space that their children share until exec.
+func (*fast) forkers() int { return min(2*runtime.NumCPU(), 16) }
 
 func (s *fast) begin() {
 	debug.SetGCPercent(-1)
@@ -64,24 +66,50 @@ func (s *fast) begin() {
 	runtime.GOMAXPROCS(s.forkers() + 3) // and reaping, control, the runtime's own
 
 	// A handler for SIGCHLD (the runtime has one) would cost an interruption for
-	// each child; by default the kernel drops it. Zeros: SIG_DFL, no flags.
-	var byDefault [32]byte
-	unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&byDefault)), 0, sigsetBytes, 0, 0)
+	// each child; by default the kernel drops it.
+	setAction(unix.SIGCHLD, &sigaction{})
+	// The runtime has system calls restarted; the nudge has to end one.
+	if action, ok := getAction(nudge); ok {
+		action.flags &^= saRestart
+		setAction(nudge, &action)
+	}
 
 	timeout := unix.NsecToTimeval(int64(idleAfter))
 	unix.SetsockoptTimeval(requestFD, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout)
 }
 
-const sigsetBytes = 8
-
-// enter blocks all signals: between clone and exec a child must not run a
-// handler on our memory. The child unblocks them, right before exec.
-func (*fast) enter() {
-	all := ^uint64(0)
-	unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), 0, sigsetBytes, 0, 0)
+// sigaction is the kernel's, on 64 bits.
+type sigaction struct {
+	handler, flags, restorer, mask uint64
 }
 
-func (*fast) receive(message, oob []byte) (n, oobn int, err error) {
+const (
+	sigsetBytes = 8
+	saRestart   = 0x10000000
+
+	// nudge makes a reaper that keeps its processor give it back. It is one of
+	// the signals that stayDeaf catches, to no effect.
+	nudge = unix.SIGUSR2
+)
+
+func setAction(sig unix.Signal, a *sigaction) {
+	unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(a)), 0, sigsetBytes, 0, 0)
+}
+
+func getAction(sig unix.Signal) (a sigaction, ok bool) {
+	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), 0, uintptr(unsafe.Pointer(&a)), sigsetBytes, 0, 0)
+	return a, errno == 0
+}
+
+// enter blocks all signals on this thread: between clone and exec a child must
+// not run a handler on our memory. The child unblocks them, right before exec.
+func (*fast) enter() { block(^uint64(0)) }
+
+func block(mask uint64) {
+	unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&mask)), 0, sigsetBytes, 0, 0)
+}
+
+func (s *fast) receive(message, oob []byte) (n, oobn int, err error) {
 	for {
 		iov := unix.Iovec{Base: &message[0], Len: uint64(len(message))}
 		msg := unix.Msghdr{Iov: &iov, Iovlen: 1, Control: &oob[0], Controllen: uint64(len(oob))}
@@ -91,6 +119,9 @@ func (*fast) receive(message, oob []byte) (n, oobn int, err error) {
 			return int(r), int(msg.Controllen), nil
 		case unix.EINTR:
 		case unix.EAGAIN: // idle: wait without a processor
+			if s.idle.CompareAndSwap(false, true) {
+				unix.Tgkill(int(s.keeper), int(s.reaper.Load()), nudge)
+			}
 			fds := [1]unix.PollFd{{Fd: requestFD, Events: unix.POLLIN}}
 			unix.Poll(fds[:], -1)
 		default:
@@ -103,6 +134,7 @@ func (s *fast) settled(*table, *child) {
 	// The reaper says that it waits, then compares the count; here it is the
 	// other way round, so one of the two notices the other.
 	s.settles.Add(1)
+	s.idle.Store(false)
 	if s.reaperWaits.Load() {
 		unix.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&s.settles)), futexWakePrivate, 1, 0, 0, 0)
 	}
@@ -112,12 +144,19 @@ func (s *fast) settled(*table, *child) {
 // table, so that its number is never signalled once it belongs to somebody else.
 func (s *fast) reapAll(t *table) {
 	runtime.LockOSThread()
+	block(^uint64(1 << (nudge - 1))) // above all the runtime's own signals
+	s.reaper.Store(int32(unix.Gettid()))
 	var info unix.Siginfo
 	// In siginfo_t, on 64 bits, si_pid follows three integers and padding.
 	pid := (*int32)(unsafe.Add(unsafe.Pointer(&info), 16))
 	for {
 		settles := s.settles.Load()
-		_, _, errno := unix.RawSyscall6(unix.SYS_WAITID, unix.P_ALL, 0, uintptr(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOWAIT, 0, 0)
+		var errno syscall.Errno
+		if s.idle.Load() { // wait without a processor
+			_, _, errno = unix.Syscall6(unix.SYS_WAITID, unix.P_ALL, 0, uintptr(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOWAIT, 0, 0)
+		} else {
+			_, _, errno = unix.RawSyscall6(unix.SYS_WAITID, unix.P_ALL, 0, uintptr(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOWAIT, 0, 0)
+		}
 		if errno == unix.EINTR || errno == 0 && t.reap(int(*pid)) {
 			continue
 		}

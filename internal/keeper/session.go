@@ -204,7 +204,8 @@ func (s *session) alive() bool {
 	return s.processes != nil
 }
 
-// send writes one message with its rights.
+// send writes one message with its rights. os.ErrClosed, EPIPE and ECONNRESET
+// mean that the keeper is gone.
 func (s *session) send(message []byte, rights []int) error {
 	oob := syscall.UnixRights(rights...)
 	var failed error
@@ -226,7 +227,7 @@ func (s *session) send(message []byte, rights []int) error {
 		}
 	})
 	if err != nil {
-		return err
+		return os.ErrClosed
 	}
 	return failed
 }

@@ -35,7 +35,7 @@ func (b *Backend) dispatch(wanted *engine.Dispatch, at time.Time, replyTo int) i
 	id := b.number()
 	added := &dispatch{
 		Delivery: engine.Delivery{
-			ID: id, Origin: id, Class: wanted.Class, Priority: wanted.Priority, Members: slices.Clone(wanted.Members),
+			ID: id, Class: wanted.Class, Priority: wanted.Priority, Members: slices.Clone(wanted.Members),
 		},
 		replyTo: replyTo, queuedAt: at,
 	}
@@ -66,13 +66,20 @@ func (b *Backend) unlist(taken *dispatch) {
 	}
 }
 
-// withdraw takes away those deliveries that nobody claimed.
-func (b *Backend) withdraw(ids []int64) []engine.Delivery {
+// withdraw takes away, whole, the deliveries that nobody claimed and that hold a member of one of the runs.
+func (b *Backend) withdraw(runs []workflow.RunID) []engine.Delivery {
+	if len(runs) == 0 {
+		return nil
+	}
+	wanted := map[workflow.RunID]bool{}
+	for _, id := range runs {
+		wanted[id] = true
+	}
 	var withdrawn []engine.Delivery
-	for _, id := range ids {
-		if found, ok := b.dispatches[id]; ok && !found.Claimed {
+	for _, found := range slices.Clone(b.open) {
+		if slices.ContainsFunc(found.Members, func(member engine.DispatchMember) bool { return wanted[member.Run] }) {
 			withdrawn = append(withdrawn, found.delivery())
-			b.remove(id)
+			b.remove(found.ID)
 		}
 	}
 	return withdrawn
@@ -110,16 +117,18 @@ func (b *Backend) split(whole *dispatch, want int) *dispatch {
 	return &part
 }
 
-// order tells the agents that hold the member to kill it.
+// order tells every agent that claimed a delivery with a member of the run to kill the member.
 func (b *Backend) order(kill engine.KillOrder) {
+	told := map[int64]bool{}
 	for _, held := range b.dispatches {
-		holds := slices.ContainsFunc(held.Members, func(member engine.DispatchMember) bool { return member.Member == kill.Member })
-		agent, live := b.agents[held.claimedBy]
-		if held.Origin != kill.Origin || !holds || !live || agent.status != agentLive {
+		holds := slices.ContainsFunc(held.Members, func(member engine.DispatchMember) bool { return member.Run == kill.Run })
+		agent, known := b.agents[held.claimedBy]
+		if !holds || !known || agent.status != agentLive || told[agent.incarnation] {
 			continue
 		}
+		told[agent.incarnation] = true
 		id := b.number()
-		b.orders[id] = order{Order: engine.Order{ID: id, Kind: engine.OrderKill, Member: kill.Member}, agent: held.claimedBy}
+		b.orders[id] = order{Order: engine.Order{ID: id, Kind: engine.OrderKill, Member: kill.Member}, agent: agent.incarnation}
 		signal(agent.wake)
 	}
 }

@@ -71,7 +71,11 @@ func Open(ctx context.Context, options Options) (*Backend, error) {
 	if options.MaxConnections == 0 {
 		options.MaxConnections = 10
 	}
-	backend := &Backend{options: options, schema: newSchema(options.Cluster), queries: db.New(), logger: options.Logger}
+	names, err := newSchema(options.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	backend := &Backend{options: options, schema: names, queries: db.New(), logger: options.Logger}
 	backend.closing, backend.close = context.WithCancel(context.WithoutCancel(ctx))
 	if err := backend.open(ctx); err != nil {
 		backend.Close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -259,6 +260,7 @@ type changeRows struct {
 	queued   db.InsertQueuedTaskRunsParams
 	closed   db.InsertEndedTaskRunsParams
 	ended    db.EndTaskRunsParams
+	reasons  db.ExplainTaskRunsParams
 	requeued db.RequeueTaskRunsParams
 	attempts db.InsertAttemptsParams
 	states   db.WriteRunStatesParams
@@ -266,6 +268,8 @@ type changeRows struct {
 	events   db.InsertRunEventsParams
 	set      db.WriteTimersParams
 	drop     db.DeleteTimersParams
+
+	queuesOf, endsOf bool // the run at hand has its id in queued, in ended
 }
 
 const noExitCode = -1
@@ -275,6 +279,7 @@ func rowsOf(commit *engine.Commit) *changeRows {
 	rows.queued.QueuedTime, rows.closed.EndTime, rows.requeued.QueuedTime = commit.At, commit.At, commit.At
 	for _, change := range commit.Changes {
 		run := db.UUID(change.ID)
+		rows.begin()
 		for i := range change.Tasks {
 			rows.task(run, &change.Tasks[i])
 		}
@@ -301,10 +306,18 @@ func rowsOf(commit *engine.Commit) *changeRows {
 	return rows
 }
 
+// begin tells that the rows of another run follow.
+func (r *changeRows) begin() { r.queuesOf, r.endsOf = false, false }
+
 func (r *changeRows) task(run db.UUID, task *workflow.TaskChange) {
 	switch {
 	case task.First && task.Status == workflow.TaskQueued:
-		r.queued.RunIDs, r.queued.Nodes = append(r.queued.RunIDs, run), append(r.queued.Nodes, task.Node)
+		q := &r.queued
+		if !r.queuesOf {
+			r.queuesOf, q.RunIDs = true, append(q.RunIDs, run)
+		}
+		q.Wanted++
+		q.Runs, q.Nodes = append(q.Runs, int32(len(q.RunIDs))), append(q.Nodes, task.Node) //nolint:gosec // bounded by the commit
 	case task.First:
 		r.closed.RunIDs, r.closed.Nodes = append(r.closed.RunIDs, run), append(r.closed.Nodes, task.Node)
 		r.closed.Statuses, r.closed.Causes = append(r.closed.Statuses, int16(task.Status)), append(r.closed.Causes, int16(task.Cause))
@@ -320,17 +333,31 @@ func (r *changeRows) task(run db.UUID, task *workflow.TaskChange) {
 }
 
 func (r *changeRows) end(run db.UUID, task *workflow.TaskChange) {
-	exit := int32(noExitCode)
-	if task.ExitCode != nil {
-		exit = *task.ExitCode
-	}
 	e := &r.ended
+	if !r.endsOf {
+		r.endsOf, e.RunIDs = true, append(e.RunIDs, run)
+	}
+	code := int64(task.Status) | int64(task.Cause)<<8 | int64(task.Attempt)<<16 | int64(task.Delivery)<<32
+	if task.ExitCode != nil {
+		code |= int64(*task.ExitCode+1) << 48
+	}
 	e.Wanted++
-	e.RunIDs, e.Nodes = append(e.RunIDs, run), append(e.Nodes, task.Node)
-	e.Statuses, e.Causes = append(e.Statuses, int16(task.Status)), append(e.Causes, int16(task.Cause))
-	e.Attempts, e.Deliveries = append(e.Attempts, int16(task.Attempt)), append(e.Deliveries, int16(task.Delivery)) //nolint:gosec // checked in the schema
-	e.ExitCodes, e.Agents, e.Reasons = append(e.ExitCodes, exit), append(e.Agents, task.Agent), append(e.Reasons, task.Reason)
-	e.StartTimes, e.EndTimes = append(e.StartTimes, task.StartTime), append(e.EndTimes, task.EndTime)
+	e.Runs, e.Nodes, e.Codes = append(e.Runs, int32(len(e.RunIDs))), append(e.Nodes, task.Node), append(e.Codes, code) //nolint:gosec // bounded by the commit
+	e.StartTimes, e.EndTimes = append(e.StartTimes, microseconds(task.StartTime)), append(e.EndTimes, microseconds(task.EndTime))
+	e.Agents = append(e.Agents, task.Agent)
+	if task.Reason != "" {
+		r.reasons.Wanted++
+		r.reasons.RunIDs, r.reasons.Nodes = append(r.reasons.RunIDs, run), append(r.reasons.Nodes, task.Node)
+		r.reasons.Reasons = append(r.reasons.Reasons, task.Reason)
+	}
+}
+
+// microseconds since 1970; 0 for no time.
+func microseconds(at time.Time) int64 {
+	if at.IsZero() {
+		return 0
+	}
+	return at.UnixMicro()
 }
 
 func (r *changeRows) attempt(run db.UUID, attempt *workflow.AttemptChange) {
@@ -365,6 +392,9 @@ func (r *changeRows) addTo(ctx context.Context, q *db.Queries, p *pipeline) {
 	}
 	if len(r.ended.RunIDs) > 0 {
 		p.add(func(on db.DBTX) error { return q.EndTaskRuns(ctx, on, r.ended) })
+	}
+	if len(r.reasons.RunIDs) > 0 {
+		p.add(func(on db.DBTX) error { return q.ExplainTaskRuns(ctx, on, r.reasons) })
 	}
 	if len(r.requeued.RunIDs) > 0 {
 		p.add(func(on db.DBTX) error { return q.RequeueTaskRuns(ctx, on, r.requeued) })

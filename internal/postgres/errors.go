@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -17,6 +18,29 @@ const (
 	stateRowCount = "CY002"
 )
 
+// refusedClasses are the classes of SQLSTATEs that speak of the content: cardinality (a row given twice),
+// data, integrity, and limits of the program.
+var refusedClasses = []string{"21", "22", "23", "54"}
+
+// isOurs tells that the error says already what it means to a caller.
+func isOurs(err error) bool {
+	for _, known := range []error{
+		engine.ErrAgentLost, engine.ErrFenced, engine.ErrUncertain, engine.ErrRefused, engine.ErrNameTaken, engine.ErrNotFound,
+		engine.ErrWriterExists, engine.ErrTooManyPending, engine.ErrSchemaNewer,
+	} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
+}
+
+// isConnectError tells that no connection came about.
+func isConnectError(err error) bool {
+	var connectError *pgconn.ConnectError
+	return errors.As(err, &connectError)
+}
+
 // interpretError turns an error of the driver into one of ours: it is the one
 // place that knows SQLSTATEs. The driver's error stays in the chain.
 func interpretError(err error) error {
@@ -24,7 +48,10 @@ func interpretError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, engine.ErrAgentLost), errors.Is(err, pgx.ErrNoRows):
+	case isOurs(err), errors.Is(err, pgx.ErrNoRows):
+		return err
+	case isConnectError(err):
+		// Nothing was sent, whatever the server said.
 		return err
 	case !errors.As(err, &pgError):
 		if pgconn.SafeToRetry(err) {
@@ -37,7 +64,7 @@ func interpretError(err error) error {
 		return fmt.Errorf("%w: %w", engine.ErrNameTaken, err)
 	case isMissingPartition(err):
 		return err
-	case pgError.Code == stateRowCount, strings.HasPrefix(pgError.Code, "22"), strings.HasPrefix(pgError.Code, "23"), strings.HasPrefix(pgError.Code, "54"):
+	case pgError.Code == stateRowCount, slices.Contains(refusedClasses, pgError.Code[:min(2, len(pgError.Code))]):
 		return fmt.Errorf("%w: %w", engine.ErrRefused, err)
 	case strings.HasPrefix(pgError.Code, "08"), strings.HasPrefix(pgError.Code, "57P"):
 		// The server goes down: it may have committed before it said so.

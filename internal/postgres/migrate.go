@@ -3,7 +3,6 @@ package postgres
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,11 +10,9 @@ import (
 	"time"
 
 	"github.com/golang-migrate/migrate/v4"
-	migratepgx "github.com/golang-migrate/migrate/v4/database/pgx/v5"
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
 
@@ -28,7 +25,7 @@ import (
 type SchemaStatus struct {
 	// Version is the newest migration that was applied; 0 for none.
 	Version int
-	// Dirty tells that a migration broke off.
+	// Dirty tells that another tool began a migration and did not end it.
 	Dirty bool
 	// Newest is the newest migration that this program knows.
 	Newest int
@@ -36,11 +33,22 @@ type SchemaStatus struct {
 	CompatibleFrom int
 }
 
-// MigrateUp brings the schema up to date, and River's: one process at a time, the others wait.
+// MigrateUp brings the schema up to date, and River's: one process at a time, the others wait. A schema that
+// a newer program made is left as it is. Errors: engine.ErrSchemaNewer.
 func MigrateUp(ctx context.Context, options Options) error {
 	return withMigrator(ctx, options, func(m *migrate.Migrate, conn *pgx.Conn, names *schema) error {
 		if err := refuseNewer(ctx, conn, names); err != nil {
 			return err
+		}
+		status, err := readSchemaStatus(ctx, conn, names)
+		if err != nil {
+			return err
+		}
+		if status.Dirty {
+			return dirtyError(status, names)
+		}
+		if status.Version > status.Newest {
+			return nil
 		}
 		if err := m.Up(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
 			return fmt.Errorf("migrate the schema up: %w", err)
@@ -50,15 +58,25 @@ func MigrateUp(ctx context.Context, options Options) error {
 }
 
 // MigrateDown takes the given number of migrations back; with all of them gone, River's and
-// the schemas too. Everything that they held is lost.
+// the schemas too. Everything that they held is lost. Errors: engine.ErrSchemaNewer.
 func MigrateDown(ctx context.Context, options Options, steps int) error {
 	return withMigrator(ctx, options, func(m *migrate.Migrate, conn *pgx.Conn, names *schema) error {
-		if err := m.Steps(-steps); err != nil && !errors.Is(err, migrate.ErrNoChange) && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("migrate the schema down: %w", err)
-		}
 		status, err := readSchemaStatus(ctx, conn, names)
-		if err != nil || status.Version > 0 {
+		switch {
+		case err != nil:
 			return err
+		case status.Dirty:
+			return dirtyError(status, names)
+		case status.Version > status.Newest:
+			return newerError(status)
+		}
+		if steps = min(steps, status.Version); steps > 0 {
+			if err := m.Steps(-steps); err != nil {
+				return fmt.Errorf("migrate the schema down: %w", err)
+			}
+		}
+		if status.Version > steps {
+			return nil
 		}
 		if err := migrateRiver(ctx, options, names, rivermigrate.DirectionDown); err != nil {
 			return err
@@ -74,12 +92,16 @@ func MigrateDown(ctx context.Context, options Options, steps int) error {
 
 // Status reads how far the schema is.
 func Status(ctx context.Context, options Options) (SchemaStatus, error) {
+	names, err := newSchema(options.Cluster)
+	if err != nil {
+		return SchemaStatus{}, err
+	}
 	conn, err := connectDirect(ctx, options)
 	if err != nil {
 		return SchemaStatus{}, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing follows
-	return readSchemaStatus(ctx, conn, newSchema(options.Cluster))
+	return readSchemaStatus(ctx, conn, names)
 }
 
 func directURL(options Options) string {
@@ -103,69 +125,73 @@ func connectDirect(ctx context.Context, options Options) (*pgx.Conn, error) {
 }
 
 // lockPoll is how often a process that waits for another's migration looks again. It polls, because
-// waiting in pg_advisory_lock would deadlock with CREATE INDEX CONCURRENTLY.
+// waiting for the lock would deadlock with CREATE INDEX CONCURRENTLY.
 const lockPoll = 100 * time.Millisecond
 
-func withMigrator(ctx context.Context, options Options, run func(*migrate.Migrate, *pgx.Conn, *schema) error) (err error) {
-	names := newSchema(options.Cluster)
+func withMigrator(ctx context.Context, options Options, run func(*migrate.Migrate, *pgx.Conn, *schema) error) error {
+	names, err := newSchema(options.Cluster)
+	if err != nil {
+		return err
+	}
+	unlock, err := lockMigrations(ctx, options, names)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	conn, err := connectDirect(ctx, options)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it also gives the lock up
-	queries, key := db.New(), names.key("migrate")
-	for {
-		locked, err := queries.TryLock(ctx, conn, key)
-		if err != nil {
-			return fmt.Errorf("lock the schema: %w", err)
-		}
-		if locked {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for another process to migrate: %w", ctx.Err())
-		case <-time.After(lockPoll):
-		}
-	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing follows
 	// The record of migrations sits in the schema of the state, which must be there first.
 	if _, err := conn.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{names.state()}.Sanitize()); err != nil {
 		return fmt.Errorf("create schema %s: %w", names.state(), err)
 	}
-	migrator, err := newMigrator(ctx, options, names)
+	driver, err := newMigrationDriver(ctx, conn, names.state())
 	if err != nil {
-		return err
-	}
-	defer func() {
-		sourceErr, databaseErr := migrator.Close()
-		err = errors.Join(err, sourceErr, databaseErr)
-	}()
-	return run(migrator, conn, names)
-}
-
-func newMigrator(ctx context.Context, options Options, names *schema) (*migrate.Migrate, error) {
-	config, err := pgx.ParseConfig(directURL(options))
-	if err != nil {
-		return nil, fmt.Errorf("read backend_url: %w", withoutURL(err))
-	}
-	// A role that is named like a schema must not make its schema the first in the path.
-	config.RuntimeParams["search_path"] = names.state()
-	config.DefaultQueryExecMode = pgx.QueryExecModeExec
-	var handle *sql.DB = stdlib.OpenDB(*config)
-	driver, err := migratepgx.WithInstance(handle, &migratepgx.Config{SchemaName: names.state(), MigrationsTable: "schema_migrations"})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("prepare the migrations: %w", err), handle.Close())
+		return fmt.Errorf("prepare the migrations: %w", err)
 	}
 	source, err := iofs.New(rewritten{migrations.Files, names}, ".")
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read the migrations: %w", err), handle.Close())
+		return fmt.Errorf("read the migrations: %w", err)
 	}
-	migrator, err := migrate.NewWithInstance("iofs", source, "pgx5", driver)
+	migrator, err := migrate.NewWithInstance("iofs", source, "postgres", driver)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("prepare the migrations: %w", err), handle.Close())
+		return fmt.Errorf("prepare the migrations: %w", err)
 	}
-	_ = ctx
-	return migrator, nil
+	return run(migrator, conn, names)
+}
+
+// lockMigrations waits until no other process migrates. The lock lives in an open transaction on a connection of
+// its own, not in a session: a pooler would keep a session, and the lock with it, when this process is gone.
+func lockMigrations(ctx context.Context, options Options, names *schema) (unlock func(), err error) {
+	conn, err := connectDirect(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	unlock = func() { _ = conn.Close(context.WithoutCancel(ctx)) }
+	locked := false
+	tx, err := conn.Begin(ctx)
+	if err == nil {
+		_, err = tx.Exec(ctx, "SELECT set_config('idle_in_transaction_session_timeout', '0', true)")
+	}
+	for err == nil && !locked {
+		locked, err = db.New().TryTransactionLock(ctx, tx, names.key("migrate"))
+		if err != nil || locked {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			unlock()
+			return nil, fmt.Errorf("wait for another process to migrate: %w", ctx.Err())
+		case <-time.After(lockPoll):
+		}
+	}
+	if err != nil {
+		unlock()
+		return nil, fmt.Errorf("lock the schema: %w", err)
+	}
+	return unlock, nil
 }
 
 // rewritten gives the files with a cluster's own names in them.
@@ -209,6 +235,7 @@ func migrateRiver(ctx context.Context, options Options, names *schema, direction
 		return fmt.Errorf("read backend_url: %w", withoutURL(err))
 	}
 	config.MaxConns = 2
+	setMode(config.ConnConfig, options.PreparedStatements)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return fmt.Errorf("connect for the migrations of River: %w", withoutURL(err))
@@ -271,10 +298,20 @@ func refuseNewer(ctx context.Context, conn querier, names *schema) error {
 		return err
 	}
 	if status.CompatibleFrom > status.Newest {
-		return fmt.Errorf("%w: its version is %d, this program knows up to %d, and programs below %d must not use it; install a newer cyclonetix",
-			engine.ErrSchemaNewer, status.Version, status.Newest, status.CompatibleFrom)
+		return newerError(status)
 	}
 	return nil
+}
+
+func newerError(status SchemaStatus) error {
+	return fmt.Errorf("%w: it is at migration %d, this program knows up to %d, and the schema may be used from %d on; install a newer cyclonetix",
+		engine.ErrSchemaNewer, status.Version, status.Newest, status.CompatibleFrom)
+}
+
+// dirtyError tells of what golang-migrate's own program left behind: migrations that run here never do.
+func dirtyError(status SchemaStatus, names *schema) error {
+	return fmt.Errorf("schema %s is marked dirty at migration %d: another tool began it and did not end it; see how far it came, mend that, "+
+		"set version and dirty in %s.schema_migrations to what is there, and run: cyclonetix migrate up", names.base, status.Version, names.state())
 }
 
 // checkSchema tells whether this program can work with the schema.
@@ -287,7 +324,7 @@ func checkSchema(ctx context.Context, names *schema, conn querier) error {
 	case err != nil:
 		return err
 	case status.Dirty:
-		return fmt.Errorf("migration %d of schema %s broke off; look at the error that it gave, mend the cause, and run: cyclonetix migrate up", status.Version, names.base)
+		return dirtyError(status, names)
 	case status.Version < status.Newest:
 		return fmt.Errorf("schema %s is at migration %d of %d; run: cyclonetix migrate up", names.base, status.Version, status.Newest)
 	}

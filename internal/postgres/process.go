@@ -1,25 +1,25 @@
 package postgres
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 )
 
 // processIdentity names this process so that another one on the same host can tell for certain
 // whether it still lives: boot, PID namespace, PID, start time. Where the system does
-// not tell these (anything but Linux), the identity only names the host, and nothing is certain.
-func processIdentity() string {
-	return identityOf(os.Getpid())
-}
+// not tell these (anything but Linux), the identity is the host and a random text, and nothing is certain.
+var processIdentity = sync.OnceValue(func() string { return identityOf(os.Getpid()) })
 
 func identityOf(pid int) string {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		host, _ := os.Hostname()
-		return host
+		return strings.ReplaceAll(host, " ", "-") + " " + rand.Text()
 	}
 	namespace, err := os.Readlink("/proc/self/ns/pid")
 	if err != nil {

@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"fmt"
 	"hash/fnv"
+	"regexp"
 	"strings"
 	"sync"
 )
@@ -16,17 +18,27 @@ type schema struct {
 	cache    sync.Map // of statements that were rewritten
 }
 
-// newSchema gives the names of a cluster. A cluster_id has no "__" in it, so no
-// two clusters share a name.
-func newSchema(cluster string) *schema {
+// clusterPattern is the form of a cluster_id: its names need no quotes in SQL, and no two clusters
+// share one, because there is no "__" in them.
+var clusterPattern = regexp.MustCompile(`^[a-z0-9]+(_[a-z0-9]+)*$`)
+
+// maxCluster keeps the longest name, that of a schema, within the 63 bytes at which PostgreSQL cuts names.
+const maxCluster = 40
+
+// newSchema gives the names of a cluster.
+func newSchema(cluster string) (*schema, error) {
 	if cluster == "" || cluster == DefaultCluster {
-		return &schema{base: "cyclonetix"}
+		return &schema{base: "cyclonetix"}, nil
+	}
+	if !clusterPattern.MatchString(cluster) || len(cluster) > maxCluster {
+		return nil, fmt.Errorf("cluster_id %q: it must be lower-case letters, digits and single '_' between them, %d at most", cluster, maxCluster)
 	}
 	base := "cyclonetix_" + cluster
-	return &schema{base: base, replacer: strings.NewReplacer(
+	names := &schema{base: base, replacer: strings.NewReplacer(
 		"cyclonetix__state", base+"__state", "cyclonetix__river", base+"__river", "cyclonetix.", base+".",
 		"SCHEMA IF NOT EXISTS cyclonetix;", "SCHEMA IF NOT EXISTS "+base+";",
 	)}
+	return names, nil
 }
 
 func (s *schema) state() string { return s.base + "__state" }

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 
 	"github.com/labstack/echo/v4"
 
@@ -96,15 +97,15 @@ func (h *handlers) run(c echo.Context) error {
 	if q.err != nil {
 		return q.err
 	}
-	return answer(c)(h.service.Run(c.Request().Context(), c.Param("id"), include))
+	return answer(c)(h.service.Run(c.Request().Context(), id(c), include))
 }
 
 func (h *handlers) graph(c echo.Context) error {
-	return answer(c)(h.service.Graph(c.Request().Context(), c.Param("id")))
+	return answer(c)(h.service.Graph(c.Request().Context(), id(c)))
 }
 
 func (h *handlers) cancelRun(c echo.Context) error {
-	return answer(c)(h.service.CancelRun(c.Request().Context(), c.Param("id")))
+	return answer(c)(h.service.CancelRun(c.Request().Context(), id(c)))
 }
 
 func (h *handlers) logs(c echo.Context) error {
@@ -117,7 +118,7 @@ func (h *handlers) logs(c echo.Context) error {
 	if follow {
 		return h.followLogs(c, query)
 	}
-	return answer(c)(h.service.Logs(c.Request().Context(), c.Param("id"), query))
+	return answer(c)(h.service.Logs(c.Request().Context(), id(c), query))
 }
 
 func (h *handlers) health(c echo.Context) error {
@@ -129,6 +130,19 @@ func (h *handlers) health(c echo.Context) error {
 		return c.JSON(http.StatusServiceUnavailable, health)
 	}
 	return c.JSON(http.StatusOK, health)
+}
+
+// id is the id in the path. Echo leaves it escaped where the path needs escapes.
+func id(c echo.Context) string {
+	given := c.Param("id")
+	if c.Request().URL.RawPath == "" {
+		return given
+	}
+	plain, err := url.PathUnescape(given)
+	if err != nil {
+		return given
+	}
+	return plain
 }
 
 // answer writes what a method of the service returned.

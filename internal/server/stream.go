@@ -33,7 +33,7 @@ func (h *handlers) followLogs(c echo.Context, query *api.LogQuery) error {
 	entries := make(chan api.LogEntry)
 	done := make(chan error, 1)
 	go func() {
-		done <- h.service.FollowLogs(ctx, c.Param("id"), query, func(entry api.LogEntry) error {
+		done <- h.service.FollowLogs(ctx, id(c), query, func(entry api.LogEntry) error {
 			select {
 			case entries <- entry:
 				return nil

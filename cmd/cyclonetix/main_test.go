@@ -1,0 +1,105 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cyclonetix/cyclonetix/internal/embedded"
+	"github.com/cyclonetix/cyclonetix/internal/keeper"
+)
+
+func TestMain(m *testing.M) {
+	keeper.MaybeMain()
+	testscript.Main(m, map[string]func(){"cyclonetix": main})
+}
+
+// TestScripts runs the real program as testdata/*.txt say. Beside the commands of testscript there are
+//
+//	exits N COMMAND…   runs the command, which must exit with status N
+//	ready              waits until a server answers commands
+//
+// Each script has a cluster of its own, a free port, and a folder for an embedded database.
+func TestScripts(t *testing.T) {
+	var clusters atomic.Int32
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits": exits,
+			"ready": ready,
+		},
+		Setup: func(env *testscript.Env) error {
+			cluster := fmt.Sprintf("test_%d_%d", os.Getpid(), clusters.Add(1))
+			// The user that PostgreSQL runs as must reach the folder, and the path of a socket is short.
+			data, err := os.MkdirTemp("/tmp", "cyclonetix-test-")
+			if err != nil {
+				return err
+			}
+			env.Defer(func() {
+				if err := embedded.Remove(t.Context(), filepath.Join(data, "data")); err != nil {
+					t.Error(err)
+				}
+				if err := os.RemoveAll(data); err != nil {
+					t.Error(err)
+				}
+			})
+			if err := os.Chmod(data, 0o755); err != nil { //nolint:gosec // see above
+				return err
+			}
+			env.Setenv("CYCLO_CLUSTER_ID", cluster)
+			env.Setenv("CYCLO_SERVER_LISTEN", "127.0.0.1:0")
+			env.Setenv("CYCLO_EMBEDDED_DATA_DIRECTORY", filepath.Join(data, "data"))
+			env.Setenv("TZ", "UTC")
+			return nil
+		},
+	})
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits N COMMAND…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	var failed *exec.ExitError
+	switch {
+	case errors.As(err, &failed):
+		got = failed.ExitCode()
+	case err != nil:
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("exit status %d, wanted %d", got, want)
+	}
+}
+
+// startTime bounds how long a server may take to start on a slow machine.
+const startTime = time.Minute
+
+func ready(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: ready")
+	}
+	for begin := time.Now(); ; {
+		err := ts.Exec("cyclonetix", "list-tasks")
+		switch {
+		case err == nil:
+			return
+		case time.Since(begin) > startTime:
+			ts.Fatalf("no server answers: %v", err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}

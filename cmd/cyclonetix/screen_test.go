@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cyclonetix/cyclonetix/internal/api"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+// TestScreenFits draws runs of several sizes on screens of several sizes.
+func TestScreenFits(t *testing.T) {
+	t.Parallel()
+	statuses := []workflow.TaskStatus{
+		workflow.TaskCompleted, workflow.TaskPending, workflow.TaskRunning, workflow.TaskFailed, workflow.TaskQueued, workflow.TaskUpstreamFailed,
+	}
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	for _, tasks := range []int{1, 5, 40, 1000} {
+		run := &api.Run{Status: workflow.RunRunning, StartTime: now.Add(-time.Minute), TaskCount: tasks, CancelTime: now}
+		for i := range tasks {
+			run.Tasks = append(run.Tasks, api.Task{
+				ID: fmt.Sprintf("wörd_%d_%s", i, strings.Repeat("x", i%60)), Status: statuses[i%len(statuses)], Attempt: 1 + i%2,
+				Error: "a reason\twith\x1b[31m control characters, and a long one at that, longer than any line",
+			})
+		}
+		for _, columns := range []int{20, 40, 80, 200} {
+			for _, rows := range []int{4, 10, 50} {
+				s := &screen{program: &program{err: &bytes.Buffer{}}}
+				lines := s.lines(run, now, columns, rows)
+				if len(lines) > rows {
+					t.Errorf("%d tasks are %d lines on a screen of %d", tasks, len(lines), rows)
+				}
+				for _, line := range lines {
+					if width(line) > columns || strings.ContainsAny(line, "\t\x1b\n") {
+						t.Errorf("%d tasks on %d columns: %q has %d", tasks, columns, line, width(line))
+					}
+				}
+				if tasks > 4 && !strings.Contains(strings.Join(lines, "\n"), "✗") {
+					t.Errorf("the failed task is not among the %d lines of %d tasks", rows, tasks)
+				}
+			}
+		}
+	}
+}
+
+func TestTransitionsAreToldOnce(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	view := &transitions{program: &program{err: &out}, states: map[string]shown{}}
+	now := time.Now()
+	seconds := 2.0
+	task := api.Task{ID: "a", TaskRunID: "x.0", Status: workflow.TaskPending}
+	run := &api.Run{RunID: "r", DAGID: "d", Status: workflow.RunRunning, Tasks: []api.Task{task}}
+	step := func(change func(*api.Task)) {
+		change(&run.Tasks[0])
+		view.show(run, now)
+		view.show(run, now)
+	}
+	step(func(*api.Task) {})
+	step(func(a *api.Task) { a.Status, a.Attempt = workflow.TaskRunning, 1 })
+	step(func(a *api.Task) { a.Attempt = 2 })
+	step(func(a *api.Task) {
+		a.Status, a.DurationSeconds, a.StartTime, a.EndTime, a.Error = workflow.TaskFailed, &seconds, now.Add(-2*time.Second), now, "exit code 3"
+	})
+	var got []string
+	for line := range strings.Lines(out.String()) {
+		_, text, _ := strings.Cut(strings.TrimSpace(line), " ") // without the time
+		got = append(got, text)
+	}
+	want := []string{"run r of d running", "a running", "a running, attempt 2", "a failed, attempt 2 after 2.0s: exit code 3"}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("told %q, wanted %q", got, want)
+	}
+}
+
+func TestTable(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	p := &program{out: &out}
+	p.writeTable([]column{{title: "NAME"}, {"COUNT", true}, {title: "NOTE"}}, [][]cell{
+		{text("ä"), text("7"), text("")},
+		{text("longer"), text("1234567"), text("here")},
+	})
+	want := "NAME      COUNT  NOTE\nä             7\nlonger  1234567  here\n"
+	if out.String() != want {
+		t.Errorf("got\n%s\nwanted\n%s", out.String(), want)
+	}
+}

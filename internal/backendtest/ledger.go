@@ -1,0 +1,115 @@
+package backendtest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+// ledger notes every commit that a backend stored, and what is wrong with them together.
+type ledger struct {
+	engine.Backend
+
+	mutex sync.Mutex
+	rows  map[taskRun]workflow.TaskChange
+	runs  map[workflow.RunID]workflow.RunChange
+	// out counts how often a member was put into the queue, less how often it was withdrawn.
+	out   map[workflow.Member]int
+	wrong []string
+}
+
+type taskRun struct {
+	run  workflow.RunID
+	node int32
+}
+
+func newLedger(backend engine.Backend) *ledger {
+	return &ledger{Backend: backend, rows: map[taskRun]workflow.TaskChange{}, runs: map[workflow.RunID]workflow.RunChange{}, out: map[workflow.Member]int{}}
+}
+
+// OpenWriter implements engine.Backend.
+func (l *ledger) OpenWriter(ctx context.Context, orchestrator string) (engine.Writer, error) {
+	writer, err := l.Backend.OpenWriter(ctx, orchestrator)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // a wrapper is not seen
+	}
+	return &ledgerWriter{Writer: writer, ledger: l}, nil
+}
+
+type ledgerWriter struct {
+	engine.Writer
+	ledger *ledger
+}
+
+// Commit implements engine.Writer.
+func (w *ledgerWriter) Commit(ctx context.Context, commit *engine.Commit) (engine.CommitResult, error) {
+	result, err := w.Writer.Commit(ctx, commit)
+	if err == nil {
+		w.ledger.note(commit, &result)
+	}
+	return result, err //nolint:wrapcheck // a wrapper is not seen
+}
+
+func (l *ledger) note(commit *engine.Commit, result *engine.CommitResult) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.noteQueue(commit, result)
+	for _, change := range commit.Changes {
+		l.noteRun(change)
+		for index := range change.Tasks {
+			l.noteTask(change, &change.Tasks[index])
+		}
+	}
+}
+
+// noteQueue checks that a member is in the queue once.
+func (l *ledger) noteQueue(commit *engine.Commit, result *engine.CommitResult) {
+	for _, delivery := range result.Withdrawn {
+		for _, member := range delivery.Members {
+			l.out[member.Member]--
+		}
+	}
+	for _, dispatch := range commit.Dispatches {
+		for _, member := range dispatch.Members {
+			l.out[member.Member]++
+			if times := l.out[member.Member]; times != 1 {
+				l.report("%+v is in the queue %d times", member.Member, times)
+			}
+		}
+	}
+}
+
+func (l *ledger) report(format string, args ...any) {
+	l.wrong = append(l.wrong, fmt.Sprintf(format, args...))
+}
+
+func (l *ledger) noteRun(change *workflow.Change) {
+	before := l.runs[change.ID]
+	if before.Status.Ended() && !change.Empty() {
+		l.report("run %s is changed after it ended", change.ID)
+	}
+	if change.Run != nil {
+		if change.Run.Status < before.Status {
+			l.report("run %s goes from %s to %s", change.ID, before.Status, change.Run.Status)
+		}
+		l.runs[change.ID] = *change.Run
+	}
+}
+
+func (l *ledger) noteTask(change *workflow.Change, row *workflow.TaskChange) {
+	key := taskRun{change.ID, row.Node}
+	before, exists := l.rows[key]
+	name := workflow.TaskRunID(change.ID, row.Node)
+	switch {
+	case row.First == exists:
+		l.report("%s: that this is its first row is said to be %v", name, row.First)
+	case before.Status.Ended():
+		l.report("%s goes from %s to %s", name, before.Status, row.Status)
+	case row.Status == workflow.TaskQueued && (row.Attempt < before.Attempt || row.Attempt == before.Attempt && row.Delivery <= before.Delivery):
+		l.report("%s is queued as %d/%d after %d/%d", name, row.Attempt, row.Delivery, before.Attempt, before.Delivery)
+	}
+	l.rows[key] = *row
+}

@@ -1,0 +1,3 @@
+package backendtest
+
+var orchestratorTests []test
