@@ -10,18 +10,6 @@ import (
 	"time"
 )
 
-const awaitClaims = `-- name: AwaitClaims :one
-SELECT status FROM cyclonetix__state.agents WHERE incarnation = $1 FOR UPDATE
-`
-
-// Waits for a claim of this agent that may still be under way.
-func (q *Queries) AwaitClaims(ctx context.Context, db DBTX, agent int64) (string, error) {
-	row := db.QueryRow(ctx, awaitClaims, agent)
-	var status string
-	err := row.Scan(&status)
-	return status, err
-}
-
 const beatAgent = `-- name: BeatAgent :execrows
 INSERT INTO cyclonetix__state.agent_beats (incarnation, beat, at)
 SELECT a.incarnation, 1, now() FROM cyclonetix__state.agents a WHERE a.incarnation = $1 AND a.status = 'live'
@@ -85,13 +73,24 @@ type EndAgentParams struct {
 	Agent  int64
 }
 
-// Waits for a claim of the agent that is under way; later ones find nothing.
+// Later claims of the agent find nothing.
 func (q *Queries) EndAgent(ctx context.Context, db DBTX, arg EndAgentParams) (int64, error) {
 	result, err := db.Exec(ctx, endAgent, arg.Status, arg.Agent)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const getAgentStatus = `-- name: GetAgentStatus :one
+SELECT status FROM cyclonetix__state.agents WHERE incarnation = $1
+`
+
+func (q *Queries) GetAgentStatus(ctx context.Context, db DBTX, agent int64) (string, error) {
+	row := db.QueryRow(ctx, getAgentStatus, agent)
+	var status string
+	err := row.Scan(&status)
+	return status, err
 }
 
 const insertAgent = `-- name: InsertAgent :one
@@ -125,6 +124,42 @@ func (q *Queries) InsertAgent(ctx context.Context, db DBTX, arg InsertAgentParam
 	var incarnation int64
 	err := row.Scan(&incarnation)
 	return incarnation, err
+}
+
+const isAgentLive = `-- name: IsAgentLive :one
+SELECT EXISTS (SELECT FROM cyclonetix__state.agents WHERE incarnation = $1 AND status = 'live')::boolean AS live
+`
+
+func (q *Queries) IsAgentLive(ctx context.Context, db DBTX, agent int64) (bool, error) {
+	row := db.QueryRow(ctx, isAgentLive, agent)
+	var live bool
+	err := row.Scan(&live)
+	return live, err
+}
+
+const listLiveAgents = `-- name: ListLiveAgents :many
+SELECT incarnation FROM cyclonetix__state.agents WHERE agent_id = $1 AND status = 'live'
+`
+
+// Registrations that a new one with the same id replaces.
+func (q *Queries) ListLiveAgents(ctx context.Context, db DBTX, agentID string) ([]int64, error) {
+	rows, err := db.Query(ctx, listLiveAgents, agentID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int64
+	for rows.Next() {
+		var incarnation int64
+		if err := rows.Scan(&incarnation); err != nil {
+			return nil, err
+		}
+		items = append(items, incarnation)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const listOrders = `-- name: ListOrders :many
@@ -165,6 +200,16 @@ func (q *Queries) ListOrders(ctx context.Context, db DBTX, agent int64) ([]ListO
 		return nil, err
 	}
 	return items, nil
+}
+
+const lockAgent = `-- name: LockAgent :exec
+SELECT cyclonetix__state.lock_row('cyclonetix__state.agents', 'incarnation', $1)
+`
+
+// Waits for a claim of this agent that is under way, or ends the session that has been holding it up.
+func (q *Queries) LockAgent(ctx context.Context, db DBTX, agent int64) error {
+	_, err := db.Exec(ctx, lockAgent, agent)
+	return err
 }
 
 const tellLostDispatches = `-- name: TellLostDispatches :many

@@ -337,7 +337,8 @@ func (q *Queries) ListDispatches(ctx context.Context, db DBTX, buckets []int16) 
 }
 
 const listLostDispatches = `-- name: ListLostDispatches :many
-SELECT id, claimed_by, claimed_at, runs, members FROM cyclonetix__state.dispatches WHERE id = ANY ($1::bigint[]) AND lost
+SELECT id, claimed_by, claimed_at, runs, dags, has_values, specs, members FROM cyclonetix__state.dispatches
+WHERE id = ANY ($1::bigint[]) AND lost
 `
 
 type ListLostDispatchesRow struct {
@@ -345,6 +346,9 @@ type ListLostDispatchesRow struct {
 	ClaimedBy *int64
 	ClaimedAt *time.Time
 	Runs      []UUID
+	Dags      []string
+	HasValues []bool
+	Specs     []UUID
 	Members   []byte
 }
 
@@ -362,6 +366,9 @@ func (q *Queries) ListLostDispatches(ctx context.Context, db DBTX, ids []int64) 
 			&i.ClaimedBy,
 			&i.ClaimedAt,
 			&i.Runs,
+			&i.Dags,
+			&i.HasValues,
+			&i.Specs,
 			&i.Members,
 		); err != nil {
 			return nil, err

@@ -142,15 +142,18 @@ func (q *Queries) KeepDeadLetters(ctx context.Context, db DBTX, arg KeepDeadLett
 const readMail = `-- name: ReadMail :many
 SELECT m.bucket, m.xid, m.id, m.kind, m.has_values, m.run_id, m.plan, m.dispatch, m.dag_id, m.actor, m.body,
        pg_snapshot_xmin(pg_current_snapshot())::xid8 AS xmin
-FROM ROWS FROM (unnest($1::smallint[]), unnest($2::xid8[])) AS u (bucket, mark),
+FROM ROWS FROM (unnest($1::smallint[]), unnest($2::xid8[]), unnest($3::bigint[])) AS u (bucket, xid, id),
      LATERAL (SELECT bucket, kind, has_values, xid, id, run_id, plan, dispatch, dag_id, actor, body FROM cyclonetix__state.mailbox m
-              WHERE m.bucket = u.bucket AND m.xid >= u.mark ORDER BY m.bucket, m.xid, m.id LIMIT $3) m
+              WHERE m.bucket = u.bucket AND (m.xid, m.id) > (u.xid, u.id) ORDER BY m.bucket, m.xid, m.id LIMIT $4) m
+LIMIT $5
 `
 
 type ReadMailParams struct {
-	Buckets []int16
-	Marks   []uint64
-	Most    int32
+	Buckets      []int16
+	MarkXids     []uint64
+	MarkIds      []int64
+	MostOfBucket int32
+	Most         int32
 }
 
 type ReadMailRow struct {
@@ -171,7 +174,13 @@ type ReadMailRow struct {
 // Each bucket is read above its own mark, so that rows that were deleted under an old snapshot are not walked through.
 // xmin is below every transaction that may still commit mail: the marks never pass it.
 func (q *Queries) ReadMail(ctx context.Context, db DBTX, arg ReadMailParams) ([]ReadMailRow, error) {
-	rows, err := db.Query(ctx, readMail, arg.Buckets, arg.Marks, arg.Most)
+	rows, err := db.Query(ctx, readMail,
+		arg.Buckets,
+		arg.MarkXids,
+		arg.MarkIds,
+		arg.MostOfBucket,
+		arg.Most,
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -247,7 +247,7 @@ func (q *Queries) ListTaskSpecs(ctx context.Context, db DBTX, hashes []UUID) ([]
 
 const touchPlan = `-- name: TouchPlan :one
 WITH plan AS (
-    SELECT k.hash FROM cyclonetix__state.plans k WHERE k.hash = $1
+    SELECT k.hash, k.last_used FROM cyclonetix__state.plans k WHERE k.hash = $1
 ), touched AS (
     UPDATE cyclonetix__state.plans p SET last_used = current_date
     FROM plan WHERE p.hash = plan.hash AND p.last_used < current_date
@@ -257,13 +257,13 @@ WITH plan AS (
     WHERE s.last_used < current_date
       AND s.hash IN (SELECT n.spec FROM cyclonetix__state.plan_nodes n JOIN touched t ON t.hash = n.plan)
 )
-SELECT count(*) AS found FROM plan
+SELECT (SELECT count(*) FROM touched) + (SELECT count(*) FROM plan WHERE last_used >= current_date) AS found
 `
 
-// Marks the plan and its specifications as used today; no row when the plan is not stored.
-func (q *Queries) TouchPlan(ctx context.Context, db DBTX, hash UUID) (int64, error) {
+// Marks the plan and its specifications as used today; nothing is found when the plan is not stored, or removed just now.
+func (q *Queries) TouchPlan(ctx context.Context, db DBTX, hash UUID) (int32, error) {
 	row := db.QueryRow(ctx, touchPlan, hash)
-	var found int64
+	var found int32
 	err := row.Scan(&found)
 	return found, err
 }

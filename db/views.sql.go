@@ -38,43 +38,41 @@ func (q *Queries) CountRunViews(ctx context.Context, db DBTX, arg CountRunViewsP
 }
 
 const countRunViewsByStatus = `-- name: CountRunViewsByStatus :one
-SELECT ((SELECT count(*) FROM (
-            SELECT FROM cyclonetix__state.live_runs l JOIN cyclonetix__state.run_states s ON s.run_id = l.run_id
-            JOIN cyclonetix__state.runs r ON r.run_id = l.run_id
-            WHERE s.status = ANY ($1::smallint[]) AND l.run_id >= $2::uuid AND l.run_id < $3::uuid
-              AND ($4::text = '' OR r.dag_id = $4::text)
-            LIMIT $5) AS live)
-      + (SELECT count(*) FROM (
-            SELECT FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
-            WHERE s.unsuccessful = ANY ($1::smallint[]) AND s.run_id >= $2::uuid AND s.run_id < $3::uuid
-              AND ($4::text = '' OR r.dag_id = $4::text)
-            LIMIT $5) AS unsuccessful)
-      + (SELECT count(*) FROM (
-            SELECT FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
-            WHERE 10 = ANY ($1::smallint[]) AND s.status = 10 AND s.run_id >= $2::uuid AND s.run_id < $3::uuid
-              AND ($4::text = '' OR r.dag_id = $4::text)
-            LIMIT $5) AS completed))::bigint AS total
+SELECT count(*) FROM (
+    SELECT f.run_id
+    FROM unnest($2::smallint[]) AS u (status),
+         LATERAL (SELECT s.run_id FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
+                  WHERE s.status = u.status AND s.status <> 10 AND s.run_id >= $3::uuid AND s.run_id < $4::uuid
+                    AND ($5::text = '' OR r.dag_id = $5::text)
+                  LIMIT $1) f
+    UNION ALL
+    SELECT f.run_id
+    FROM (SELECT s.run_id FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
+          WHERE 10 = ANY ($2::smallint[]) AND s.status = 10 AND s.run_id >= $3::uuid AND s.run_id < $4::uuid
+            AND ($5::text = '' OR r.dag_id = $5::text)
+          LIMIT $1) f
+    LIMIT $1) AS part
 `
 
 type CountRunViewsByStatusParams struct {
+	Most     int32
 	Statuses []int16
 	Since    UUID
 	Until    UUID
 	DagID    string
-	Most     int32
 }
 
 func (q *Queries) CountRunViewsByStatus(ctx context.Context, db DBTX, arg CountRunViewsByStatusParams) (int64, error) {
 	row := db.QueryRow(ctx, countRunViewsByStatus,
+		arg.Most,
 		arg.Statuses,
 		arg.Since,
 		arg.Until,
 		arg.DagID,
-		arg.Most,
 	)
-	var total int64
-	err := row.Scan(&total)
-	return total, err
+	var count int64
+	err := row.Scan(&count)
+	return count, err
 }
 
 const getRunPlan = `-- name: GetRunPlan :one
@@ -246,26 +244,18 @@ const listRunViewsByStatus = `-- name: ListRunViewsByStatus :many
 SELECT v.run_id, v.run_uuid, v.dag_id, v.by_outcome, v.status, v.task_count, v.completed_tasks, v.failed_tasks, v.created_at, v.start_time, v.end_time, v.cancel_time, v.reason, v.context, v.revision, v.actor, v.cause
 FROM cyclonetix.runs v
 WHERE v.run_uuid IN (
-    SELECT f.run_id FROM (
-        (SELECT l.run_id
-         FROM cyclonetix__state.live_runs l JOIN cyclonetix__state.run_states s ON s.run_id = l.run_id
-         JOIN cyclonetix__state.runs r ON r.run_id = l.run_id
-         WHERE s.status = ANY ($1::smallint[]) AND l.run_id >= $2::uuid AND l.run_id < $3::uuid
-           AND ($4::text = '' OR r.dag_id = $4::text)
-         ORDER BY l.run_id DESC LIMIT $5)
-        UNION ALL
-        (SELECT s.run_id
-         FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
-         WHERE s.unsuccessful = ANY ($1::smallint[]) AND s.run_id >= $2::uuid AND s.run_id < $3::uuid
-           AND ($4::text = '' OR r.dag_id = $4::text)
-         ORDER BY s.run_id DESC LIMIT $5)
-        UNION ALL
-        (SELECT s.run_id
-         FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
-         WHERE 10 = ANY ($1::smallint[]) AND s.status = 10 AND s.run_id >= $2::uuid AND s.run_id < $3::uuid
-           AND ($4::text = '' OR r.dag_id = $4::text)
-         ORDER BY s.run_id DESC LIMIT $5)
-    ) AS f)
+    SELECT f.run_id
+    FROM unnest($1::smallint[]) AS u (status),
+         LATERAL (SELECT s.run_id FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
+                  WHERE s.status = u.status AND s.status <> 10 AND s.run_id >= $2::uuid AND s.run_id < $3::uuid
+                    AND ($4::text = '' OR r.dag_id = $4::text)
+                  ORDER BY s.run_id DESC LIMIT $5) f
+    UNION ALL
+    SELECT f.run_id
+    FROM (SELECT s.run_id FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
+          WHERE 10 = ANY ($1::smallint[]) AND s.status = 10 AND s.run_id >= $2::uuid AND s.run_id < $3::uuid
+            AND ($4::text = '' OR r.dag_id = $4::text)
+          ORDER BY s.run_id DESC LIMIT $5) f)
 ORDER BY v.run_uuid DESC LIMIT $7 OFFSET $6
 `
 
@@ -279,8 +269,7 @@ type ListRunViewsByStatusParams struct {
 	Most     int32
 }
 
-// Each kind of status has its own quick way: runs that have not ended are in live_runs, those that failed or were
-// cancelled have an index, and the others, nearly all of them, are found by the key.
+// Runs that did not simply complete are few: their index, which says so too, is read for each wanted status.
 func (q *Queries) ListRunViewsByStatus(ctx context.Context, db DBTX, arg ListRunViewsByStatusParams) ([]CyclonetixRun, error) {
 	rows, err := db.Query(ctx, listRunViewsByStatus,
 		arg.Statuses,

@@ -76,7 +76,7 @@ func (q *Queries) Fence(ctx context.Context, db DBTX, arg FenceParams) error {
 }
 
 const getWriterSeq = `-- name: GetWriterSeq :one
-SELECT seq, dead FROM cyclonetix__state.writers WHERE writer = $1 FOR UPDATE
+SELECT seq, dead FROM cyclonetix__state.writers WHERE writer = $1
 `
 
 type GetWriterSeqRow struct {
@@ -84,7 +84,6 @@ type GetWriterSeqRow struct {
 	Dead bool
 }
 
-// Waits for a commit of this writer that is still under way.
 func (q *Queries) GetWriterSeq(ctx context.Context, db DBTX, writer int64) (GetWriterSeqRow, error) {
 	row := db.QueryRow(ctx, getWriterSeq, writer)
 	var i GetWriterSeqRow
@@ -177,9 +176,19 @@ func (q *Queries) ListLiveWriters(ctx context.Context, db DBTX) ([]ListLiveWrite
 	return items, nil
 }
 
+const lockWriter = `-- name: LockWriter :exec
+SELECT cyclonetix__state.lock_row('cyclonetix__state.writers', 'writer', $1)
+`
+
+// Waits for a commit of this writer that is under way, or ends the session that has been holding it up.
+func (q *Queries) LockWriter(ctx context.Context, db DBTX, writer int64) error {
+	_, err := db.Exec(ctx, lockWriter, writer)
+	return err
+}
+
 const takeBuckets = `-- name: TakeBuckets :many
 UPDATE cyclonetix__state.buckets b SET writer = $1::bigint, epoch = epoch + 1
-WHERE b.writer IS NULL OR b.writer NOT IN (SELECT w.writer FROM cyclonetix__state.writers w WHERE NOT w.dead)
+WHERE NOT EXISTS (SELECT FROM cyclonetix__state.writers w WHERE w.writer = b.writer AND w.writer <> $1::bigint AND NOT w.dead)
 RETURNING bucket
 `
 
@@ -206,30 +215,36 @@ func (q *Queries) TakeBuckets(ctx context.Context, db DBTX, writer int64) ([]int
 const tick = `-- name: Tick :one
 SELECT clock_timestamp()::timestamptz AS now,
        pg_postmaster_start_time()::timestamptz AS server_started,
+       -- As in ReadMail: a bucket without unread mail may be marked as read up to here.
+       pg_snapshot_xmin(pg_current_snapshot())::xid8 AS xmin,
        ARRAY(SELECT u.bucket
-             FROM ROWS FROM (unnest($1::smallint[]), unnest($2::xid8[])) AS u (bucket, mark)
-             WHERE EXISTS (SELECT FROM cyclonetix__state.mailbox m WHERE m.bucket = u.bucket AND m.xid >= u.mark))::smallint[] AS mail_buckets,
-       EXISTS (SELECT FROM cyclonetix__state.timers t WHERE t.due <= now() + interval '1 second')::boolean AS timers_due,
+             FROM ROWS FROM (unnest($1::smallint[]), unnest($2::xid8[]), unnest($3::bigint[])) AS u (bucket, xid, id)
+             WHERE EXISTS (SELECT FROM cyclonetix__state.mailbox m WHERE m.bucket = u.bucket AND (m.xid, m.id) > (u.xid, u.id)))::smallint[] AS mail_buckets,
+       EXISTS (SELECT FROM unnest($1::smallint[]) AS u (bucket),
+                    LATERAL (SELECT FROM cyclonetix__state.timers t
+                             WHERE t.bucket = u.bucket AND t.due <= now() + interval '1 second' LIMIT 1) t)::boolean AS timers_due,
        EXISTS (SELECT FROM cyclonetix__state.dispatches d
                WHERE d.claimed_by IS NOT NULL AND NOT d.lost
                  AND NOT EXISTS (SELECT FROM cyclonetix__state.agents a WHERE a.incarnation = d.claimed_by AND a.status = 'live'))::boolean AS orphans,
        (SELECT coalesce(json_agg(json_build_object(
                    'incarnation', a.incarnation, 'agent_id', a.agent_id, 'queues', a.queues, 'tags', a.tags, 'slots', a.slots,
                    'version', a.version, 'heartbeat_interval_ms', a.heartbeat_interval_ms, 'process', a.process,
-                   'beat', coalesce(b.beat, 0), 'locked', a.lock_key = ANY (held.keys))), '[]')
+                   'beat', coalesce(b.beat, 0), 'locked', a.lock_key = 0 OR a.lock_key = ANY (held.keys))), '[]')
         FROM cyclonetix__state.agents a LEFT JOIN cyclonetix__state.agent_beats b ON b.incarnation = a.incarnation,
              (SELECT cyclonetix__state.held_locks() AS keys) held
         WHERE a.status = 'live')::json AS agents
 `
 
 type TickParams struct {
-	Buckets []int16
-	Marks   []uint64
+	Buckets  []int16
+	MarkXids []uint64
+	MarkIds  []int64
 }
 
 type TickRow struct {
 	Now           time.Time
 	ServerStarted time.Time
+	Xmin          uint64
 	MailBuckets   []int16
 	TimersDue     bool
 	Orphans       bool
@@ -238,11 +253,12 @@ type TickRow struct {
 
 // All that a writer asks once a second, in one statement.
 func (q *Queries) Tick(ctx context.Context, db DBTX, arg TickParams) (TickRow, error) {
-	row := db.QueryRow(ctx, tick, arg.Buckets, arg.Marks)
+	row := db.QueryRow(ctx, tick, arg.Buckets, arg.MarkXids, arg.MarkIds)
 	var i TickRow
 	err := row.Scan(
 		&i.Now,
 		&i.ServerStarted,
+		&i.Xmin,
 		&i.MailBuckets,
 		&i.TimersDue,
 		&i.Orphans,

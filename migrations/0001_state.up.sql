@@ -200,6 +200,7 @@ CREATE TABLE cyclonetix__state.writers (
     dead          boolean     NOT NULL DEFAULT false,
     orchestrator  text        NOT NULL,
     process       text        NOT NULL,
+    -- The advisory lock that its session holds; 0 when it has none.
     lock_key      bigint      NOT NULL,
     started_at    timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 20);
@@ -303,6 +304,7 @@ CREATE TABLE cyclonetix__state.agents (
     version               text    NOT NULL,
     heartbeat_interval_ms integer NOT NULL CHECK (heartbeat_interval_ms > 0),
     process               text    NOT NULL,
+    -- The advisory lock that its session holds; 0 when it has none, behind a pooler.
     lock_key              bigint  NOT NULL,
     registered_at         timestamptz NOT NULL DEFAULT now(),
     ended_at              timestamptz,

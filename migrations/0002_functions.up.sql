@@ -13,6 +13,36 @@ BEGIN
     END IF;
 END $$;
 
+-- Locks a row for the rest of the transaction. Who holds it for more than half a second loses its session: a process
+-- that froze in the middle of a pipelined commit, or whose host is cut off, would hold it for hours, and no time-out
+-- of the server ends a session that it waits for between two statements of a pipeline.
+CREATE FUNCTION cyclonetix__state.lock_row(of_table regclass, key name, value bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    former text := current_setting('lock_timeout');
+    holder xid;
+BEGIN
+    PERFORM set_config('lock_timeout', '500ms', true);
+    BEGIN
+        EXECUTE format('SELECT FROM %s WHERE %I = $1 FOR UPDATE', of_table, key) USING value;
+    EXCEPTION WHEN lock_not_available THEN
+        EXECUTE format('SELECT xmax FROM %s WHERE %I = $1', of_table, key) INTO holder USING value;
+        BEGIN
+            PERFORM pg_terminate_backend(l.pid)
+            FROM pg_locks l WHERE l.locktype = 'transactionid' AND l.transactionid = holder AND l.granted;
+        EXCEPTION WHEN insufficient_privilege THEN
+            NULL; -- another role's session: it is waited for
+        END;
+        PERFORM set_config('lock_timeout', '5s', true);
+        EXECUTE format('SELECT FROM %s WHERE %I = $1 FOR UPDATE', of_table, key) USING value;
+    END;
+    PERFORM set_config('lock_timeout', former, true);
+END $$;
+
+-- The time, but later than a former one, whatever the clock did meanwhile.
+CREATE FUNCTION cyclonetix__state.now_after(former timestamptz) RETURNS timestamptz
+LANGUAGE sql STABLE AS $$ SELECT greatest(now(), former + interval '1 microsecond') $$;
+
 -- Raises unless a bulk statement wrote what it was meant to write.
 CREATE FUNCTION cyclonetix__state.expect_rows(what text, wanted bigint, written bigint) RETURNS void
 LANGUAGE plpgsql AS $$

@@ -9,12 +9,19 @@ INSERT INTO cyclonetix__state.agent_beats (incarnation, beat, at)
 SELECT a.incarnation, 1, now() FROM cyclonetix__state.agents a WHERE a.incarnation = @agent AND a.status = 'live'
 ON CONFLICT (incarnation) DO UPDATE SET beat = agent_beats.beat + 1, at = now();
 
--- name: AwaitClaims :one
--- Waits for a claim of this agent that may still be under way.
-SELECT status FROM cyclonetix__state.agents WHERE incarnation = @agent FOR UPDATE;
+-- name: LockAgent :exec
+-- Waits for a claim of this agent that is under way, or ends the session that has been holding it up.
+SELECT cyclonetix__state.lock_row('cyclonetix__state.agents', 'incarnation', @agent);
+
+-- name: GetAgentStatus :one
+SELECT status FROM cyclonetix__state.agents WHERE incarnation = @agent;
+
+-- name: ListLiveAgents :many
+-- Registrations that a new one with the same id replaces.
+SELECT incarnation FROM cyclonetix__state.agents WHERE agent_id = @agent_id AND status = 'live';
 
 -- name: EndAgent :execrows
--- Waits for a claim of the agent that is under way; later ones find nothing.
+-- Later claims of the agent find nothing.
 UPDATE cyclonetix__state.agents SET status = @status, ended_at = now() WHERE incarnation = @agent AND status = 'live';
 
 -- name: TellLostDispatches :many
@@ -32,6 +39,9 @@ RETURNING bucket;
 
 -- name: ListOrders :many
 SELECT id, kind, run_id, node, attempt, delivery FROM cyclonetix__state.orders WHERE agent = @agent ORDER BY id;
+
+-- name: IsAgentLive :one
+SELECT EXISTS (SELECT FROM cyclonetix__state.agents WHERE incarnation = @agent AND status = 'live')::boolean AS live;
 
 -- name: DeleteOrders :exec
 DELETE FROM cyclonetix__state.orders WHERE id = ANY (@ids::bigint[]);

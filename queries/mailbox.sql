@@ -15,9 +15,10 @@ FROM ROWS FROM (unnest(@buckets::smallint[]), unnest(@run_ids::uuid[]), unnest(@
 -- xmin is below every transaction that may still commit mail: the marks never pass it.
 SELECT m.bucket, m.xid, m.id, m.kind, m.has_values, m.run_id, m.plan, m.dispatch, m.dag_id, m.actor, m.body,
        pg_snapshot_xmin(pg_current_snapshot())::xid8 AS xmin
-FROM ROWS FROM (unnest(@buckets::smallint[]), unnest(@marks::xid8[])) AS u (bucket, mark),
+FROM ROWS FROM (unnest(@buckets::smallint[]), unnest(@mark_xids::xid8[]), unnest(@mark_ids::bigint[])) AS u (bucket, xid, id),
      LATERAL (SELECT * FROM cyclonetix__state.mailbox m
-              WHERE m.bucket = u.bucket AND m.xid >= u.mark ORDER BY m.bucket, m.xid, m.id LIMIT @most) m;
+              WHERE m.bucket = u.bucket AND (m.xid, m.id) > (u.xid, u.id) ORDER BY m.bucket, m.xid, m.id LIMIT @most_of_bucket) m
+LIMIT @most;
 
 -- name: DeleteMail :exec
 WITH gone AS (

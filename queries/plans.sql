@@ -1,7 +1,7 @@
 -- name: TouchPlan :one
--- Marks the plan and its specifications as used today; no row when the plan is not stored.
+-- Marks the plan and its specifications as used today; nothing is found when the plan is not stored, or removed just now.
 WITH plan AS (
-    SELECT k.hash FROM cyclonetix__state.plans k WHERE k.hash = @hash
+    SELECT k.hash, k.last_used FROM cyclonetix__state.plans k WHERE k.hash = @hash
 ), touched AS (
     UPDATE cyclonetix__state.plans p SET last_used = current_date
     FROM plan WHERE p.hash = plan.hash AND p.last_used < current_date
@@ -11,7 +11,7 @@ WITH plan AS (
     WHERE s.last_used < current_date
       AND s.hash IN (SELECT n.spec FROM cyclonetix__state.plan_nodes n JOIN touched t ON t.hash = n.plan)
 )
-SELECT count(*) AS found FROM plan;
+SELECT (SELECT count(*) FROM touched) + (SELECT count(*) FROM plan WHERE last_used >= current_date) AS found;
 
 -- name: InsertPlan :execrows
 INSERT INTO cyclonetix__state.plans (hash, node_count) VALUES (@hash, @node_count) ON CONFLICT DO NOTHING;

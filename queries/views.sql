@@ -18,50 +18,39 @@ SELECT count(*) FROM (
     LIMIT @most) AS part;
 
 -- name: ListRunViewsByStatus :many
--- Each kind of status has its own quick way: runs that have not ended are in live_runs, those that failed or were
--- cancelled have an index, and the others, nearly all of them, are found by the key.
+-- Runs that did not simply complete are few: their index, which says so too, is read for each wanted status.
 SELECT v.*
 FROM cyclonetix.runs v
 WHERE v.run_uuid IN (
-    SELECT f.run_id FROM (
-        (SELECT l.run_id
-         FROM cyclonetix__state.live_runs l JOIN cyclonetix__state.run_states s ON s.run_id = l.run_id
-         JOIN cyclonetix__state.runs r ON r.run_id = l.run_id
-         WHERE s.status = ANY (@statuses::smallint[]) AND l.run_id >= @since::uuid AND l.run_id < @until::uuid
-           AND (@dag_id::text = '' OR r.dag_id = @dag_id::text)
-         ORDER BY l.run_id DESC LIMIT @reach)
-        UNION ALL
-        (SELECT s.run_id
-         FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
-         WHERE s.unsuccessful = ANY (@statuses::smallint[]) AND s.run_id >= @since::uuid AND s.run_id < @until::uuid
-           AND (@dag_id::text = '' OR r.dag_id = @dag_id::text)
-         ORDER BY s.run_id DESC LIMIT @reach)
-        UNION ALL
-        (SELECT s.run_id
-         FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
-         WHERE 10 = ANY (@statuses::smallint[]) AND s.status = 10 AND s.run_id >= @since::uuid AND s.run_id < @until::uuid
-           AND (@dag_id::text = '' OR r.dag_id = @dag_id::text)
-         ORDER BY s.run_id DESC LIMIT @reach)
-    ) AS f)
+    SELECT f.run_id
+    FROM unnest(@statuses::smallint[]) AS u (status),
+         LATERAL (SELECT s.run_id FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
+                  WHERE s.status = u.status AND s.status <> 10 AND s.run_id >= @since::uuid AND s.run_id < @until::uuid
+                    AND (@dag_id::text = '' OR r.dag_id = @dag_id::text)
+                  ORDER BY s.run_id DESC LIMIT @reach) f
+    UNION ALL
+    SELECT f.run_id
+    FROM (SELECT s.run_id FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
+          WHERE 10 = ANY (@statuses::smallint[]) AND s.status = 10 AND s.run_id >= @since::uuid AND s.run_id < @until::uuid
+            AND (@dag_id::text = '' OR r.dag_id = @dag_id::text)
+          ORDER BY s.run_id DESC LIMIT @reach) f)
 ORDER BY v.run_uuid DESC LIMIT @most OFFSET @skip;
 
 -- name: CountRunViewsByStatus :one
-SELECT ((SELECT count(*) FROM (
-            SELECT FROM cyclonetix__state.live_runs l JOIN cyclonetix__state.run_states s ON s.run_id = l.run_id
-            JOIN cyclonetix__state.runs r ON r.run_id = l.run_id
-            WHERE s.status = ANY (@statuses::smallint[]) AND l.run_id >= @since::uuid AND l.run_id < @until::uuid
-              AND (@dag_id::text = '' OR r.dag_id = @dag_id::text)
-            LIMIT @most) AS live)
-      + (SELECT count(*) FROM (
-            SELECT FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
-            WHERE s.unsuccessful = ANY (@statuses::smallint[]) AND s.run_id >= @since::uuid AND s.run_id < @until::uuid
-              AND (@dag_id::text = '' OR r.dag_id = @dag_id::text)
-            LIMIT @most) AS unsuccessful)
-      + (SELECT count(*) FROM (
-            SELECT FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
-            WHERE 10 = ANY (@statuses::smallint[]) AND s.status = 10 AND s.run_id >= @since::uuid AND s.run_id < @until::uuid
-              AND (@dag_id::text = '' OR r.dag_id = @dag_id::text)
-            LIMIT @most) AS completed))::bigint AS total;
+SELECT count(*) FROM (
+    SELECT f.run_id
+    FROM unnest(@statuses::smallint[]) AS u (status),
+         LATERAL (SELECT s.run_id FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
+                  WHERE s.status = u.status AND s.status <> 10 AND s.run_id >= @since::uuid AND s.run_id < @until::uuid
+                    AND (@dag_id::text = '' OR r.dag_id = @dag_id::text)
+                  LIMIT @most) f
+    UNION ALL
+    SELECT f.run_id
+    FROM (SELECT s.run_id FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
+          WHERE 10 = ANY (@statuses::smallint[]) AND s.status = 10 AND s.run_id >= @since::uuid AND s.run_id < @until::uuid
+            AND (@dag_id::text = '' OR r.dag_id = @dag_id::text)
+          LIMIT @most) f
+    LIMIT @most) AS part;
 
 -- name: ListTaskRunViews :many
 SELECT node, name, task_id, queue, priority, status, attempt, queued_time, start_time, end_time, exit_code,

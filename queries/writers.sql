@@ -10,16 +10,19 @@ SELECT w.writer, w.orchestrator, w.process, w.lock_key, w.started_at, w.seq, coa
 FROM cyclonetix__state.writers w LEFT JOIN cyclonetix__state.writer_beats b ON b.writer = w.writer
 WHERE NOT w.dead;
 
+-- name: LockWriter :exec
+-- Waits for a commit of this writer that is under way, or ends the session that has been holding it up.
+SELECT cyclonetix__state.lock_row('cyclonetix__state.writers', 'writer', @writer);
+
 -- name: DeclareWriterDead :execrows
 UPDATE cyclonetix__state.writers SET dead = true WHERE writer = @writer AND NOT dead;
 
 -- name: GetWriterSeq :one
--- Waits for a commit of this writer that is still under way.
-SELECT seq, dead FROM cyclonetix__state.writers WHERE writer = @writer FOR UPDATE;
+SELECT seq, dead FROM cyclonetix__state.writers WHERE writer = @writer;
 
 -- name: TakeBuckets :many
 UPDATE cyclonetix__state.buckets b SET writer = @writer::bigint, epoch = epoch + 1
-WHERE b.writer IS NULL OR b.writer NOT IN (SELECT w.writer FROM cyclonetix__state.writers w WHERE NOT w.dead)
+WHERE NOT EXISTS (SELECT FROM cyclonetix__state.writers w WHERE w.writer = b.writer AND w.writer <> @writer::bigint AND NOT w.dead)
 RETURNING bucket;
 
 -- name: DeleteDeadWriters :exec
@@ -41,17 +44,21 @@ ON CONFLICT (writer) DO UPDATE SET beat = writer_beats.beat + 1, at = now();
 -- All that a writer asks once a second, in one statement.
 SELECT clock_timestamp()::timestamptz AS now,
        pg_postmaster_start_time()::timestamptz AS server_started,
+       -- As in ReadMail: a bucket without unread mail may be marked as read up to here.
+       pg_snapshot_xmin(pg_current_snapshot())::xid8 AS xmin,
        ARRAY(SELECT u.bucket
-             FROM ROWS FROM (unnest(@buckets::smallint[]), unnest(@marks::xid8[])) AS u (bucket, mark)
-             WHERE EXISTS (SELECT FROM cyclonetix__state.mailbox m WHERE m.bucket = u.bucket AND m.xid >= u.mark))::smallint[] AS mail_buckets,
-       EXISTS (SELECT FROM cyclonetix__state.timers t WHERE t.due <= now() + interval '1 second')::boolean AS timers_due,
+             FROM ROWS FROM (unnest(@buckets::smallint[]), unnest(@mark_xids::xid8[]), unnest(@mark_ids::bigint[])) AS u (bucket, xid, id)
+             WHERE EXISTS (SELECT FROM cyclonetix__state.mailbox m WHERE m.bucket = u.bucket AND (m.xid, m.id) > (u.xid, u.id)))::smallint[] AS mail_buckets,
+       EXISTS (SELECT FROM unnest(@buckets::smallint[]) AS u (bucket),
+                    LATERAL (SELECT FROM cyclonetix__state.timers t
+                             WHERE t.bucket = u.bucket AND t.due <= now() + interval '1 second' LIMIT 1) t)::boolean AS timers_due,
        EXISTS (SELECT FROM cyclonetix__state.dispatches d
                WHERE d.claimed_by IS NOT NULL AND NOT d.lost
                  AND NOT EXISTS (SELECT FROM cyclonetix__state.agents a WHERE a.incarnation = d.claimed_by AND a.status = 'live'))::boolean AS orphans,
        (SELECT coalesce(json_agg(json_build_object(
                    'incarnation', a.incarnation, 'agent_id', a.agent_id, 'queues', a.queues, 'tags', a.tags, 'slots', a.slots,
                    'version', a.version, 'heartbeat_interval_ms', a.heartbeat_interval_ms, 'process', a.process,
-                   'beat', coalesce(b.beat, 0), 'locked', a.lock_key = ANY (held.keys))), '[]')
+                   'beat', coalesce(b.beat, 0), 'locked', a.lock_key = 0 OR a.lock_key = ANY (held.keys))), '[]')
         FROM cyclonetix__state.agents a LEFT JOIN cyclonetix__state.agent_beats b ON b.incarnation = a.incarnation,
              (SELECT cyclonetix__state.held_locks() AS keys) held
         WHERE a.status = 'live')::json AS agents;

@@ -21,6 +21,8 @@ const logPause = 300 * time.Millisecond
 func (p *program) logs() *cobra.Command {
 	var follow bool
 	var tail int
+	var sinceText string
+	var since time.Time
 	command := &cobra.Command{
 		Use: "logs RUN [TASK]", Short: "Print what a run's tasks printed",
 		Long: "Print what a task of a run printed, as it was; or what all its tasks printed, each line after the task's id.",
@@ -29,10 +31,16 @@ func (p *program) logs() *cobra.Command {
 			if tail < 0 || tail > api.MaxTail {
 				return p.usage(command, fmt.Errorf("--tail: %d is not from 0 to %d", tail, api.MaxTail))
 			}
+			if sinceText != "" {
+				var err error
+				if since, err = parseSince(sinceText, time.Now()); err != nil {
+					return p.usage(command, fmt.Errorf("--since: %w", err))
+				}
+			}
 			return nil
 		},
 		RunE: p.withService(func(ctx context.Context, service api.Service, args []string) error {
-			reader := &logReader{program: p, service: service, run: args[0], tail: tail, follow: follow, places: map[string]*logState{}}
+			reader := &logReader{program: p, service: service, run: args[0], from: api.LogQuery{Tail: tail, Since: since}, follow: follow, places: map[string]*logState{}}
 			if len(args) > 1 {
 				reader.task = args[1]
 			}
@@ -41,6 +49,7 @@ func (p *program) logs() *cobra.Command {
 	}
 	command.Flags().BoolVar(&follow, "follow", false, "go on until the run, or the task, has ended")
 	command.Flags().IntVar(&tail, "tail", 0, "begin with the last so many `lines` of each task; 0 for all")
+	command.Flags().StringVar(&sinceText, "since", "", "begin with what was printed since a `time`: an age (15m, 2d), a date, or RFC 3339")
 	return command
 }
 
@@ -50,10 +59,11 @@ type logReader struct {
 
 	service api.Service
 	run     string
-	task    string // empty for all
-	tail    int
+	task    string       // empty for all
+	from    api.LogQuery // where each log begins
 	follow  bool
 	places  map[string]*logState // by task run
+	printed bool
 }
 
 // logState is how much of a task run's log was printed.
@@ -83,8 +93,8 @@ func (r *logReader) read(ctx context.Context) error {
 			ended = ended && tasks[i].Status.Ended()
 		}
 		if ended || !r.follow {
-			if len(r.places) == 0 && r.format != formatJSON {
-				r.talk("nothing was printed yet")
+			if !r.printed && r.format != formatJSON {
+				r.talk("nothing was printed")
 			}
 			return nil
 		}
@@ -125,21 +135,17 @@ func (r *logReader) print(ctx context.Context, task *api.Task) error {
 	if task.Attempt == 0 || state != nil && state.done {
 		return nil
 	}
-	query := &api.LogQuery{}
-	if state == nil {
-		query.Tail = r.tail
-	} else {
-		query.After = state.next
+	query := r.from
+	if state != nil {
+		query = api.LogQuery{After: state.next}
 	}
 	for more := true; more; {
-		logs, err := r.service.Logs(ctx, task.TaskRunID, query)
+		logs, err := r.service.Logs(ctx, task.TaskRunID, &query)
 		if err != nil {
 			return err
 		}
+		r.printed = r.printed || len(logs.Logs) > 0
 		if state == nil {
-			if len(logs.Logs) == 0 {
-				return nil
-			}
 			state = &logState{}
 			r.places[task.TaskRunID] = state
 		}
@@ -149,7 +155,7 @@ func (r *logReader) print(ctx context.Context, task *api.Task) error {
 			}
 		}
 		state.next, more = logs.Next, logs.HasMore
-		query = &api.LogQuery{After: state.next}
+		query = api.LogQuery{After: state.next}
 	}
 	// A line without an end gets one, before another task's begins.
 	if state.done = task.Status.Ended(); state.open && (state.done || r.task == "") {

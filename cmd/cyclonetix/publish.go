@@ -6,26 +6,34 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/config"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/spec"
 )
 
+// queueCheck is how often a task that names an undeclared queue is looked at again: an agent that
+// serves the queue may have come.
+const queueCheck = 10 * time.Second
+
 // publisher brings the definitions of the directories into the backend, and keeps them current.
 type publisher struct {
-	backend engine.Definitions
+	backend engine.Backend
 	loader  *spec.Loader
 	queues  []string
 	source  string
 	logger  *slog.Logger
 
+	publishing sync.Mutex // one at a time
+
 	mu      sync.Mutex
 	catalog *spec.Catalog
+	waiting bool     // a definition was left out for its queue alone
 	told    []string // the problems that were logged last
 }
 
-func newPublisher(backend engine.Definitions, settings *config.Config, logger *slog.Logger) *publisher {
+func newPublisher(backend engine.Backend, settings *config.Config, logger *slog.Logger) *publisher {
 	return &publisher{
 		backend: backend, loader: spec.NewLoader(directoriesOf(settings), spec.Defaults{Queue: settings.DefaultQueue}),
 		queues: declaredQueues(settings), source: settings.TaskDirectory, logger: logger,
@@ -34,27 +42,55 @@ func newPublisher(backend engine.Definitions, settings *config.Config, logger *s
 
 // watch publishes each change, until the context ends.
 func (p *publisher) watch(ctx context.Context) {
-	p.loader.Watch(ctx, func() {
+	again := func() {
 		if err := p.publish(ctx); err != nil && ctx.Err() == nil {
 			p.logger.Error("definitions could not be published; the next change tries again", "error", err)
 		}
+	}
+	var queues sync.WaitGroup
+	defer queues.Wait()
+	queues.Go(func() {
+		for sleep(ctx, queueCheck) {
+			p.mu.Lock()
+			waiting := p.waiting
+			p.mu.Unlock()
+			if waiting {
+				again()
+			}
+		}
 	})
+	p.loader.Watch(ctx, again)
 }
 
+// key names a definition.
+type key struct{ kind, id string }
+
 // publish makes what the directories hold the current definitions. One that has a problem keeps its
-// last good version, and the problem is logged.
+// last good version. Where it has none, it is published as it is when the problem lies between
+// definitions, so that whoever wants to run it is told; but not with a queue that nobody declared.
 func (p *publisher) publish(ctx context.Context) error {
+	p.publishing.Lock()
+	defer p.publishing.Unlock()
 	set, problems := p.loader.Load()
-	catalog := spec.NewCatalog(set.Definitions, spec.CatalogOptions{Queues: p.queues})
+	queues, err := p.declared(ctx)
+	if err != nil {
+		return err
+	}
+	unchecked := spec.NewCatalog(set.Definitions, spec.CatalogOptions{})
+	catalog := spec.NewCatalog(set.Definitions, spec.CatalogOptions{Queues: queues})
 	p.tell(append(problems, catalog.Problems()...))
+
 	var current []engine.Definition
-	withheld := map[[2]string]bool{}
+	withheld, entangled := map[key]bool{}, map[key]bool{}
 	for _, kind := range []spec.Kind{spec.KindTask, spec.KindDAG, spec.KindContext} {
 		for definition := range catalog.Definitions(kind) {
-			current = append(current, engine.Definition{Kind: string(kind), ID: definition.ID, Body: definition.Encode()})
+			current = append(current, stored(definition))
 		}
 		for _, id := range catalog.Withheld(kind) {
-			withheld[[2]string{string(kind), id}] = true
+			withheld[key{string(kind), id}] = true
+		}
+		for _, id := range unchecked.Withheld(kind) {
+			entangled[key{string(kind), id}] = true
 		}
 	}
 	if len(withheld) > 0 || set.Partial {
@@ -63,6 +99,16 @@ func (p *publisher) publish(ctx context.Context) error {
 			return err
 		}
 		current = append(current, kept...)
+		for _, definition := range kept {
+			delete(entangled, key{definition.Kind, definition.ID})
+		}
+		for i := range set.Definitions {
+			definition := &set.Definitions[i]
+			if at := (key{string(definition.Kind), definition.ID}); entangled[at] && !definition.Broken {
+				current = append(current, stored(definition))
+				delete(entangled, at) // one of two with the same id
+			}
+		}
 	}
 	revision, changed, err := p.backend.Publish(ctx, current, p.source)
 	if err != nil {
@@ -72,29 +118,47 @@ func (p *publisher) publish(ctx context.Context) error {
 		p.logger.Info("definitions are published", "revision", revision, "definitions", len(current))
 	}
 	p.mu.Lock()
-	p.catalog = catalog
-	p.mu.Unlock()
+	defer p.mu.Unlock()
+	p.catalog, p.waiting = catalog, len(catalog.Problems()) > len(unchecked.Problems())
 	return nil
+}
+
+func stored(definition *spec.Definition) engine.Definition {
+	return engine.Definition{Kind: string(definition.Kind), ID: definition.ID, Body: definition.Encode()}
+}
+
+// declared are the queues that tasks may name: those of the configuration, and those of registered agents.
+func (p *publisher) declared(ctx context.Context) ([]string, error) {
+	agents, err := p.backend.Agents(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read which queues agents serve: %w", err)
+	}
+	queues := slices.Clone(p.queues)
+	for i := range agents {
+		queues = append(queues, agents[i].Queues...)
+	}
+	slices.Sort(queues)
+	return slices.Compact(queues), nil
 }
 
 // lastGood gives the published versions of what is withheld now. When something could not be read at
 // all, it gives those of everything that seems to be gone.
-func (p *publisher) lastGood(ctx context.Context, current []engine.Definition, withheld map[[2]string]bool, partial bool) ([]engine.Definition, error) {
+func (p *publisher) lastGood(ctx context.Context, current []engine.Definition, withheld map[key]bool, partial bool) ([]engine.Definition, error) {
 	revision, err := p.backend.Revision(ctx)
 	if err != nil || revision == 0 {
-		return nil, err //nolint:wrapcheck // it names itself
+		return nil, err
 	}
 	before, err := p.backend.LoadDefinitions(ctx, revision)
 	if err != nil {
 		return nil, fmt.Errorf("load the definitions of revision %d: %w", revision, err)
 	}
-	there := make(map[[2]string]bool, len(current))
+	there := make(map[key]bool, len(current))
 	for _, definition := range current {
-		there[[2]string{definition.Kind, definition.ID}] = true
+		there[key{definition.Kind, definition.ID}] = true
 	}
 	return slices.DeleteFunc(before, func(definition engine.Definition) bool {
-		key := [2]string{definition.Kind, definition.ID}
-		return there[key] || !withheld[key] && !partial
+		at := key{definition.Kind, definition.ID}
+		return there[at] || !withheld[at] && !partial
 	}), nil
 }
 

@@ -71,6 +71,9 @@ func (s *screen) head(run *api.Run, now time.Time, columns int) string {
 	if !run.CancelTime.IsZero() && !run.Status.Ended() {
 		words += "  cancelling"
 	}
+	if text := doubt(run, now); text != "" {
+		words += "  " + text
+	}
 	bar := ""
 	if columns >= width(words)+barColumns+4 {
 		done := 0

@@ -119,6 +119,10 @@ func (s *stack) run(ctx, building context.Context, ready func(), signals <-chan 
 	defer forget()
 	ready()
 	err = s.wait(signals, drain, agentEnded)
+	go func() { // who asks again does not want to wait
+		<-signals
+		os.Exit(exitInterrupted)
+	}()
 	stopAgent()
 	<-agentEnded
 	return err

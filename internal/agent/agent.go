@@ -43,7 +43,7 @@ func New(options Options) (*Agent, error) {
 // in the same manner. It returns nil in both cases; losing a registration is no
 // end, the agent gets a new one. The error tells that tasks cannot be run here at all.
 func (a *Agent) Run(ctx context.Context) error {
-	defer a.dirs.close()
+	defer a.dirs.close(lastRemoval)
 	retry := backoff{}
 	for {
 		began := time.Now()

@@ -52,7 +52,7 @@ const (
 	sweepEvery = 24 * time.Hour
 	// settled is the age at which a folder without a lock is nobody's: whoever makes one locks it at once.
 	settled = time.Minute
-	// lastRemoval bounds what an agent that stops waits for; the next one removes the rest.
+	// lastRemoval bounds how long an agent that stops waits for it; the next one removes the rest.
 	lastRemoval = 150 * time.Millisecond
 )
 
@@ -217,8 +217,9 @@ func (d *directories) removeAll(path string) {
 	}
 }
 
-// close removes what is left of this process. What takes long is left to the next agent.
-func (d *directories) close() {
+// close removes what is left of this process. What takes longer than the limit goes on in the
+// background, and when the process ends is left to the next agent.
+func (d *directories) close(limit time.Duration) {
 	close(d.stop)
 	done := make(chan struct{})
 	go func() {
@@ -232,6 +233,6 @@ func (d *directories) close() {
 	}()
 	select {
 	case <-done:
-	case <-time.After(lastRemoval):
+	case <-time.After(limit):
 	}
 }

@@ -115,11 +115,11 @@ func TestRunFoldersOfTwoAgents(t *testing.T) {
 		t.Errorf("the folder that the other agent uses: %v", err)
 	}
 	second.leave(shared)
-	first.close()
+	first.close(time.Minute)
 	if _, err := os.Stat(second.path(shared)); err != nil {
 		t.Errorf("the folder that the other agent may use again: %v", err)
 	}
-	second.close()
+	second.close(time.Minute)
 	if left := entries(t, first.runs); len(left) != 0 {
 		t.Errorf("left behind: %q", left)
 	}
@@ -145,14 +145,14 @@ func TestSweep(t *testing.T) {
 	}
 	next := makeDirectories(t, root, true)
 	next.sweepOnce()
-	next.close()
+	next.close(time.Minute)
 	<-next.swept // it sweeps by itself, too
 	for path, want := range map[string]bool{dead: false, alive.attempts: true, old: false, recent: true} {
 		if _, err := os.Stat(path); (err == nil) != want {
 			t.Errorf("%s is there: %v, want %v", path, err == nil, want)
 		}
 	}
-	alive.close()
+	alive.close(time.Minute)
 }
 
 func TestWorkFolderThatCannotBe(t *testing.T) {

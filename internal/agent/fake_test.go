@@ -50,8 +50,11 @@ type cluster struct {
 	beats    int
 	logs     map[workflow.Member][]engine.LogChunk
 	early    int // chunks that came by WriteLogs
+	claimed  map[workflow.Member]engine.ClaimedTask
 	graceful bool // no session may be closed that holds something
 	broken   []string
+
+	keepReturned bool // what was handed back unstarted is not queued again
 
 	// Faults; they may be nil. An error is given after the work was done if done is set.
 	fault func(call string) (err error, done bool)
@@ -60,7 +63,7 @@ type cluster struct {
 func newCluster() *cluster {
 	c := &cluster{
 		poll: time.Second, wake: make(chan struct{}, 1), run: workflow.NewRunID(time.Now(), 7),
-		buckets: map[int64]int{}, open: map[int64]int{}, holds: map[workflow.Member]int64{}, ends: map[workflow.Member]engine.End{},
+		claimed: map[workflow.Member]engine.ClaimedTask{}, buckets: map[int64]int{}, open: map[int64]int{}, holds: map[workflow.Member]int64{}, ends: map[workflow.Member]engine.End{},
 		told: map[workflow.Member]*engine.Report{}, closed: map[int64]*engine.Report{},
 		returns: map[workflow.Member]engine.Return{}, lost: map[workflow.Member]bool{}, logs: map[workflow.Member][]engine.LogChunk{},
 	}
@@ -278,6 +281,7 @@ func (s *session) Claim(ctx context.Context, want, slack int) (claim engine.Clai
 					c.break_("node %d is claimed twice", t.Node)
 				}
 				c.holds[t.Member] = d.ID
+				c.claimed[t.Member] = t
 			}
 			claim.Deliveries = append(claim.Deliveries, d)
 		}
@@ -297,16 +301,13 @@ func (s *session) Report(ctx context.Context, report *engine.Report, logs []engi
 	c := s.c
 	return s.call(ctx, "report", func() {
 		c.orders = slices.DeleteFunc(c.orders, func(o engine.Order) bool { return slices.Contains(orders, o.ID) })
-		if report == nil {
-			return
-		}
 		if report.Agent != s.incarnation {
 			c.break_("a report of incarnation %d from %d", report.Agent, s.incarnation)
 		}
 		c.keep(logs)
 		for _, end := range report.Ends {
 			if s.leave(report, end.Member, "end") {
-				c.ends[end.Member] = end
+				c.ends[first(end.Member)] = end
 			}
 			if end.Started && (end.StartTime.IsZero() || end.EndTime.Before(end.StartTime)) || end.EndTime.IsZero() {
 				c.break_("node %d ran from %v to %v", end.Node, end.StartTime, end.EndTime)
@@ -317,7 +318,10 @@ func (s *session) Report(ctx context.Context, report *engine.Report, logs []engi
 		}
 		for _, back := range report.Returns {
 			if s.leave(report, back.Member, "return") {
-				c.returns[back.Member] = back
+				c.returns[first(back.Member)] = back
+				if !back.Started && !c.graceful && !c.keepReturned {
+					c.requeue(back.Member)
+				}
 			}
 		}
 		for _, id := range report.Done {
@@ -335,6 +339,21 @@ func (s *session) Report(ctx context.Context, report *engine.Report, logs []engi
 			}
 		}
 	})
+}
+
+// first is the first delivery of a member, under which its end is found.
+func first(m workflow.Member) workflow.Member {
+	m.Delivery = 1
+	return m
+}
+
+// requeue queues a member again, as a new delivery.
+func (c *cluster) requeue(m workflow.Member) {
+	task := c.claimed[m]
+	task.Delivery++
+	c.delivery++
+	c.queue = append(c.queue, engine.ClaimedDelivery{ID: c.delivery, Tasks: []engine.ClaimedTask{task}})
+	signal(c.wake)
 }
 
 // leave takes a member off the agent. The same report may come twice, after an error.

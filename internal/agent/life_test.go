@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -108,6 +109,7 @@ func TestKillBeforeStart(t *testing.T) {
 // What was claimed ahead and finds no slot soon goes back to the queue.
 func TestStaleIsHandedBack(t *testing.T) {
 	c := newCluster()
+	c.keepReturned = true
 	a := startAgent(t, c, oneSlot)
 	spec, started := waiting(t.TempDir(), "up")
 	first := c.submit(spec)[0]
@@ -302,6 +304,55 @@ func TestFence(t *testing.T) {
 	c.mu.Unlock()
 	c.end(t, c.submit(shell("true"))[0])
 	c.checkEmpty(t)
+}
+
+// A call that hangs does not keep the agent from killing its tasks in time.
+func TestFenceWhileClaimHangs(t *testing.T) {
+	c := newCluster()
+	var hang atomic.Bool
+	startAgent(t, c, func(o *Options) {
+		o.Info.HeartbeatInterval = 300 * time.Millisecond
+		o.Open = func(ctx context.Context, info engine.AgentInfo) (engine.AgentSession, error) {
+			hang.Store(false)
+			s, err := c.openSession(ctx, info)
+			return &hanging{s, &hang}, err
+		}
+	})
+	spec, started := waiting(t.TempDir(), "up")
+	m := c.submit(spec)[0]
+	started(t)
+	hang.Store(true)
+	signal(c.wake)
+	c.wait(t, "a new registration", func() bool { return c.sessions == 2 })
+	c.mu.Lock()
+	if !c.lost[m] {
+		t.Error("the task was not given up")
+	}
+	c.mu.Unlock()
+	c.end(t, c.submit(shell("true"))[0])
+	c.checkEmpty(t)
+}
+
+// hanging does not answer while hang is set.
+type hanging struct {
+	engine.AgentSession
+	hang *atomic.Bool
+}
+
+func (h *hanging) Claim(ctx context.Context, want, slack int) (engine.Claim, error) {
+	if h.hang.Load() {
+		<-ctx.Done()
+		return engine.Claim{}, ctx.Err()
+	}
+	return h.AgentSession.Claim(ctx, want, slack)
+}
+
+func (h *hanging) Beat(ctx context.Context) ([]engine.Order, error) {
+	if h.hang.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return h.AgentSession.Beat(ctx)
 }
 
 // While beats are acknowledged nothing is fenced.

@@ -135,7 +135,7 @@ func (r *reporter) acknowledge(orders []int64) {
 	if len(r.queue) > 0 {
 		r.queue[0].orders = append(r.queue[0].orders, orders...)
 	} else {
-		r.queue = append(r.queue, &batch{orders: orders})
+		r.queue = append(r.queue, &batch{report: engine.Report{Agent: r.agent}, orders: orders})
 	}
 	r.mu.Unlock()
 	signal(r.wake)
@@ -222,9 +222,5 @@ func (r *reporter) send(ctx context.Context, b *batch) bool {
 func (r *reporter) try(ctx context.Context, b *batch) error {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	report := &b.report
-	if b.members() == 0 {
-		report = nil
-	}
-	return r.session.Report(ctx, report, b.logs, b.orders)
+	return r.session.Report(ctx, &b.report, b.logs, b.orders)
 }

@@ -90,7 +90,7 @@ func TestInterleavingsOfProcesses(t *testing.T) {
 
 func interleave(t *testing.T, rt *rapid.T, executor Executor, steps int, commands ...string) {
 	c := newCluster()
-	c.poll = 10 * time.Millisecond
+	c.poll, c.keepReturned = 10*time.Millisecond, true
 	var exceeded atomic.Bool
 	failures := map[string]int{}
 	after := false

@@ -18,7 +18,7 @@ type DirectOptions struct {
 	Version string
 	// DefaultContext is the context of requests that name none; empty for none.
 	DefaultContext string
-	// Queues are those that the configuration declares. Those of registered agents are declared, too.
+	// Queues are those that the configuration declares, nil for any. Those of registered agents are declared, too.
 	Queues []string
 }
 
@@ -170,13 +170,12 @@ func (d *Direct) untilEnded(ctx context.Context, view engine.RunView) (engine.Ru
 			return view, nil
 		}
 		seen, err := d.backend.FindRun(ctx, view.ID.String())
-		if ctx.Err() != nil {
-			return view, nil
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+			view = seen
+		case ctx.Err() == nil:
 			return view, err
 		}
-		view = seen
 	}
 	return view, nil
 }

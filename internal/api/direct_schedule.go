@@ -146,9 +146,8 @@ func (d *Direct) plan(ctx context.Context, what target, settings *Settings) (*en
 // unplannable is the error of a task or DAG that cannot be run as it was asked for.
 func unplannable(what target, err error) *Error {
 	answer := &Error{Status: http.StatusUnprocessableEntity, Code: CodeInvalid, Message: err.Error()}
-	var problem spec.Problem
 	var unknown *spec.UnknownError
-	if errors.As(err, &problem) {
+	if problem, ok := errors.AsType[spec.Problem](err); ok {
 		answer.Message = problem.Message
 		if problem.Hint != "" {
 			answer.Details = &Details{Hint: problem.Hint}
@@ -164,7 +163,7 @@ func unplannable(what target, err error) *Error {
 	switch {
 	case unknown.Kind == what.kind && unknown.ID == what.id:
 		answer.Status, answer.Code = http.StatusNotFound, CodeNotFound
-		answer.Details.Hint = "`cyclonetix list-" + strings.ToLower(string(what.kind)) + "s` shows those that there are"
+		answer.Details.Hint = "`cyclonetix list-" + strings.ToLower(string(what.kind)) + "s` shows those that there are, `cyclonetix verify-config` those with problems"
 	case unknown.Kind != spec.KindTask && unknown.Kind != spec.KindDAG && unknown.Kind != spec.KindContext:
 		answer.Details.Field = "parameters"
 		if len(unknown.Nearest) == 0 {

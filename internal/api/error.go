@@ -62,15 +62,6 @@ func badField(field, message string) *Error {
 	}
 }
 
-// invalid is the error of a request that makes no sense.
-func invalid(message, hint string) *Error {
-	err := &Error{Status: http.StatusUnprocessableEntity, Code: CodeInvalid, Message: message}
-	if hint != "" {
-		err.Details = &Details{Hint: hint}
-	}
-	return err
-}
-
 // notFound is the error of an id that names nothing.
 func notFound(message, hint string) *Error {
 	err := &Error{Status: http.StatusNotFound, Code: CodeNotFound, Message: message}

@@ -43,9 +43,9 @@ type fleet struct {
 	agents sync.WaitGroup
 }
 
-func newFleet(backend engine.Backend) *fleet {
+func newFleet() *fleet {
 	return &fleet{
-		backend: backend, claimed: map[workflow.Member]int{}, completed: map[taskRun]bool{}, returned: map[taskRun]int{},
+		claimed: map[workflow.Member]int{}, completed: map[taskRun]bool{}, returned: map[taskRun]int{},
 		onClaim: func(int) {},
 	}
 }

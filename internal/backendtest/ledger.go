@@ -65,6 +65,13 @@ func (l *ledger) note(commit *engine.Commit, result *engine.CommitResult) {
 	}
 }
 
+// written is the number of task runs that have a row.
+func (l *ledger) written() int {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return len(l.rows)
+}
+
 // noteQueue checks that a member is in the queue once.
 func (l *ledger) noteQueue(commit *engine.Commit, result *engine.CommitResult) {
 	for _, delivery := range result.Withdrawn {

@@ -67,6 +67,7 @@ type play struct {
 	ledger  *ledger        // on it
 	faulty  engine.Backend // on that
 	fleet   *fleet
+	plan    Plan
 	ctx     context.Context //nolint:containedctx // that of the play
 	end     context.CancelFunc
 
@@ -79,6 +80,7 @@ type play struct {
 	lives   int // of agents
 	doing   sync.WaitGroup
 	restart chan struct{}
+	refused int // the number of a run whose end is not the rules' matter
 }
 
 func newPlay(t testing.TB, seed int, script *script, backend engine.Backend) *play {
@@ -86,6 +88,7 @@ func newPlay(t testing.TB, seed int, script *script, backend engine.Backend) *pl
 		TB: t, script: script, backend: backend, ledger: newLedger(backend),
 		random: rand.New(rand.NewPCG(uint64(seed), 1)), numbers: map[workflow.RunID]int{}, //nolint:gosec // chance, no secret
 		ids: make([]workflow.RunID, len(script.runs)), kill: make([]context.CancelFunc, len(script.agents)), restart: make(chan struct{}, 10),
+		refused: -1,
 	}
 	for number, run := range script.runs {
 		if run.cancel >= 0 {
@@ -93,15 +96,22 @@ func newPlay(t testing.TB, seed int, script *script, backend engine.Backend) *pl
 		}
 	}
 	p.chaos = append(p.chaos, script.chaos...)
-	p.faulty = Faulty(p.ledger, p.fault)
-	p.fleet = newFleet(p.faulty)
+	p.plan = p.chance
+	p.fleet = newFleet()
+	p.wrap(func(backend engine.Backend) engine.Backend { return backend })
 	p.fleet.behave, p.fleet.parents, p.fleet.onClaim = p.behave, p.parents, p.claimed
 	p.ctx, p.end = context.WithCancel(context.Background())
 	return p
 }
 
-// fault lets some calls fail.
-func (p *play) fault(string) Fault {
+// wrap lets the orchestrator and the agents see the backend through a wrapper, besides the planned faults.
+func (p *play) wrap(with func(engine.Backend) engine.Backend) {
+	p.faulty = Faulty(with(p.ledger), func(call string) Fault { return p.plan(call) })
+	p.fleet.backend = p.faulty
+}
+
+// chance lets some calls fail.
+func (p *play) chance(string) Fault {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	if p.random.IntN(100) >= p.script.faults {
@@ -172,7 +182,7 @@ func (p *play) hire(number int) {
 // submit starts a run, as often as it takes.
 func (p *play) submit(number int) {
 	of := submission(p.script.runs[number].plan)
-	of.IdempotencyKey = fmt.Sprintf("run-%d", number)
+	of.IdempotencyKey = fmt.Sprintf("%p-%d", p, number)
 	// The fleet may see its members before this knows the id, so it waits here.
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
@@ -189,6 +199,13 @@ func (p *play) submit(number int) {
 			return
 		}
 	}
+}
+
+// submitted tells that all runs are known.
+func (p *play) submitted() bool {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return len(p.numbers) == len(p.ids)
 }
 
 func (p *play) behave(member workflow.Member) (behaviour, bool) {
@@ -299,6 +316,9 @@ func (p *play) ending(number int) ending {
 			exit = *task.ExitCode
 		}
 		end.tasks = append(end.tasks, taskEnding{task.Name, task.Status, task.Cause, exit})
+	}
+	if number == p.refused {
+		return end
 	}
 	if !view.CancelTime.IsZero() {
 		if err := run.check(end); err != nil {

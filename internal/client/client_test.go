@@ -96,10 +96,12 @@ func TestSameAsDirect(t *testing.T) {
 				Status: []workflow.RunStatus{workflow.RunPending, workflow.RunFailed}, DAGID: "report", Limit: 5, Since: time.Unix(1, 5), Until: time.Now().Add(time.Hour),
 			})
 		},
-		"run":    func(s api.Service) (any, error) { return s.Run(ctx, "mine", api.Include{Tasks: true, Logs: true}) },
-		"graph":  func(s api.Service) (any, error) { return s.Graph(ctx, "mine") },
-		"logs":   func(s api.Service) (any, error) { return s.Logs(ctx, first.Tasks[0].TaskRunID, &api.LogQuery{Tail: 4}) },
-		"tasks":  func(s api.Service) (any, error) { return s.Tasks(ctx, &api.DefinitionQuery{Filter: "r*", Queue: "slow", Limit: 3}) },
+		"run":   func(s api.Service) (any, error) { return s.Run(ctx, "mine", api.Include{Tasks: true, Logs: true}) },
+		"graph": func(s api.Service) (any, error) { return s.Graph(ctx, "mine") },
+		"logs":  func(s api.Service) (any, error) { return s.Logs(ctx, first.Tasks[0].TaskRunID, &api.LogQuery{Tail: 4}) },
+		"tasks": func(s api.Service) (any, error) {
+			return s.Tasks(ctx, &api.DefinitionQuery{Filter: "r*", Queue: "slow", Limit: 3})
+		},
 		"dags":   func(s api.Service) (any, error) { return s.DAGs(ctx, &api.DefinitionQuery{Offset: 0}) },
 		"health": func(s api.Service) (any, error) { return s.Health(ctx) },
 		"no run": func(s api.Service) (any, error) { return s.Run(ctx, "../tasks?x=1", api.Include{}) },
@@ -114,8 +116,7 @@ func TestSameAsDirect(t *testing.T) {
 }
 
 func describe(answer any, err error) string {
-	var known *api.Error
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*api.Error](err); ok {
 		return fmt.Sprintf("error %d %s %s %+v", known.Status, known.Code, known.Message, known.Details)
 	}
 	if err != nil {
@@ -153,7 +154,10 @@ func TestNotOurServer(t *testing.T) {
 	for _, handler := range []http.HandlerFunc{
 		http.NotFound,
 		func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) },
-		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500); _, _ = io.WriteString(w, `{"error": "x"}`) },
+		func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = io.WriteString(w, `{"error": "x"}`)
+		},
 	} {
 		other := httptest.NewServer(handler)
 		defer other.Close()

@@ -31,7 +31,7 @@ type Command struct {
 	Env []string
 
 	// Dir is the working directory; empty means that of the agent when its
-	// keeper started.
+	// keeper started, from where a relative one counts too.
 	Dir string
 }
 

@@ -21,16 +21,20 @@
 //     its number from being given to somebody else. For the same reason signals
 //     are sent by the keeper, under the lock that also guards reaping.
 //
-// A process that left the group on purpose (setsid) is outside of this: it
-// lives on, but its hold on the pipes delays no reader; see Output.
+// What does not: a process that leaves its group on purpose (setsid, set -m) is
+// not followed. It may live on, but its hold on the pipes delays no reader; see
+// Output. And if agent and keeper are killed at the same instant, only the
+// leaders die (on Linux), not their children.
 //
-// The keeper lives in a session of its own, so a Ctrl-C at the terminal reaches
-// neither it nor the commands: only the agent decides.
+// The keeper leads a session of its own, so a Ctrl-C at the terminal reaches
+// neither it nor the commands, and none of them can stop to read from the
+// terminal: only the agent decides. Signals sent to the keeper itself, as by a
+// service manager, do nothing but for SIGKILL.
 //
-// Starting must be cheaper than os/exec, or the keeper would cost throughput.
-// On Linux a few threads, each locked for life (PDEATHSIG belongs to the
-// thread), block in recvmsg on one seqpacket socket, which makes the kernel
+// Starting must be cheaper than with os/exec, or the keeper would cost
+// throughput. On Linux some threads, each locked for life (PDEATHSIG belongs to
+// the thread), block in recvmsg on one seqpacket socket, which makes the kernel
 // their queue, and fork by clone3 with CLONE_VM and CLONE_VFORK; one more
-// thread reaps. Elsewhere syscall.ForkExec and a goroutine for each child do
-// the same work.
+// thread reaps; see fast. Elsewhere syscall.ForkExec and a goroutine for each
+// child do the same work; see portable. BenchmarkStart compares with os/exec.
 package keeper

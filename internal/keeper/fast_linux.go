@@ -55,9 +55,9 @@ func fastest() system {
 	return s
 }
 
-// forkers: a thread waits while its child execs, and is then soon in the way of
-// its child no more; two for each processor keep those busy. Many would only
-// contend for the address space that their children share until exec.
+// forkers: each thread waits while its child execs, so two for each processor
+// keep those busy. More would only contend for the address space that all
+// children share until exec.
 func (*fast) forkers() int { return min(2*runtime.NumCPU(), 16) }
 
 func (s *fast) begin() {

@@ -48,6 +48,9 @@ func (k *Keeper) session() (*session, error) {
 	if k.current != nil && k.current.alive() {
 		return k.current, nil
 	}
+	if k.current != nil {
+		<-k.current.done // what it left is killed and reported first
+	}
 	s, err := open(k.socketType, k.portable)
 	if err != nil {
 		return nil, err
@@ -91,52 +94,63 @@ func (k *Keeper) Run(c Command) (*Process, error) {
 		syscall.Close(out[1])
 		return nil, fmt.Errorf("start %q: %w", c.name(), os.NewSyscallError("pipe", err))
 	}
-	defer syscall.Close(out[1])
-	defer syscall.Close(errs[1])
-	stdout, stderr := newOutput(out[0]), newOutput(errs[0])
 	rights := append(make([]int, 0, maxFiles), out[1], errs[1])
 	for _, f := range e.rights {
 		rights = append(rights, int(f.Fd()))
 	}
-	p, err := k.start(&c, &e, stdout, stderr, rights)
+	p, err := k.ask(&c, &e, rights)
+	// While the keeper forks:
+	syscall.Close(out[1])
+	syscall.Close(errs[1])
+	stdout, stderr := newOutput(out[0]), newOutput(errs[0])
+	if err == nil {
+		p.Stdout, p.Stderr = stdout, stderr
+		err = p.begin(&c, &e)
+	}
 	if err != nil {
 		stdout.Close()
 		stderr.Close()
 		return nil, err
 	}
+	p.linger()
 	return p, nil
 }
 
-// start sends a request, if need be to a new keeper, and waits for its outcome.
-func (k *Keeper) start(c *Command, e *encoded, stdout, stderr *Output, rights []int) (*Process, error) {
+// ask sends a request, if need be to a new keeper.
+func (k *Keeper) ask(c *Command, e *encoded, rights []int) (*Process, error) {
 	for {
 		s, err := k.session()
 		if err != nil {
 			return nil, err
 		}
-		p := &Process{Stdout: stdout, Stderr: stderr, outcome: make(chan report, 1), exited: make(chan Exit, 1)}
+		p := &Process{outcome: make(chan report, 1), exited: make(chan Exit, 1)}
 		if !s.add(p) {
 			continue // it died just now
 		}
 		putRequestHeader(e.message, p.id, e.flags, e.argc, e.envc, e.size)
 		err = s.send(e.message, rights)
+		if err == nil {
+			return p, nil
+		}
 		if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrClosed) {
 			<-s.done // it never got the whole request
 			continue
 		}
-		if err != nil {
-			s.drop(p)
-			return nil, fmt.Errorf("start %q: ask keeper: %w", c.name(), err)
-		}
-		r, ok := <-p.outcome
-		switch {
-		case !ok:
-			return nil, fmt.Errorf("start %q: %w", c.name(), ErrLost)
-		case r.kind != reportStarted:
-			return nil, c.startError(r, e)
-		}
-		return p, nil
+		s.drop(p)
+		return nil, fmt.Errorf("start %q: ask keeper: %w", c.name(), err)
 	}
+}
+
+// begin waits for the outcome of a request.
+func (p *Process) begin(c *Command, e *encoded) error {
+	r, ok := <-p.outcome
+	switch {
+	case !ok:
+		return fmt.Errorf("start %q: %w", c.name(), ErrLost)
+	case r.kind != reportStarted:
+		return c.startError(r, e)
+	}
+	return nil
 }
 
 // Close kills everything that runs, waits for the end of the keeper, and

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -89,10 +91,48 @@ func (o *Output) Close() error {
 	return o.file.Close()
 }
 
-// expire begins the grace.
+// expire ends the grace.
 func (o *Output) expire() {
 	if !o.ended.Load() {
-		o.file.SetReadDeadline(time.Now().Add(outputGrace))
+		o.file.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// lingering holds commands that have ended until the grace of their outputs is
+// over: one timer for all, since most outputs are at their end long before.
+type lingering struct {
+	mu    sync.Mutex
+	queue []lingerer
+	armed bool
+}
+
+type lingerer struct {
+	process *Process
+	until   time.Time
+}
+
+func (l *lingering) add(p *Process) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue = append(l.queue, lingerer{p, time.Now().Add(outputGrace)})
+	if !l.armed {
+		l.armed = true
+		time.AfterFunc(outputGrace, l.sweep)
+	}
+}
+
+func (l *lingering) sweep() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now, n := time.Now(), 0
+	for n < len(l.queue) && !l.queue[n].until.After(now) {
+		l.queue[n].process.Stdout.expire()
+		l.queue[n].process.Stderr.expire()
+		n++
+	}
+	l.queue = slices.Delete(l.queue, 0, n)
+	if l.armed = len(l.queue) > 0; l.armed {
+		time.AfterFunc(time.Until(l.queue[0].until), l.sweep)
 	}
 }
 

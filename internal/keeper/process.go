@@ -21,6 +21,7 @@ type Process struct {
 	outcome chan report // of the start; closed if the keeper died
 	exited  chan Exit
 	gone    atomic.Bool
+	halves  atomic.Int32 // see linger
 }
 
 // Exit is how a command ended.
@@ -62,10 +63,17 @@ func (p *Process) Close() error {
 // finish reports the end. It is called once, and only for what was started.
 func (p *Process) finish(e Exit) {
 	p.gone.Store(true)
-	p.Stdout.expire()
-	p.Stderr.expire()
 	p.exited <- e
 	close(p.exited)
+	p.linger()
+}
+
+// linger is called when the command has ended and when its outputs are set; the
+// second call begins their grace.
+func (p *Process) linger() {
+	if p.halves.Add(1) == 2 {
+		p.session.lingering.add(p)
+	}
 }
 
 func exitOf(r report) Exit {

@@ -26,6 +26,8 @@ type session struct {
 	ids      atomic.Uint64
 	done     chan struct{} // closed when the keeper and all its commands are gone
 
+	lingering lingering
+
 	mu        sync.Mutex
 	processes map[uint64]*Process // asked for and not ended; nil once the keeper is gone
 }
@@ -125,7 +127,11 @@ func (s *session) listen(in io.Reader) {
 	var r report
 	b := r.bytes()
 	for {
-		if _, err := io.ReadFull(in, b); err != nil {
+		_, err := io.ReadFull(in, b)
+		if errors.Is(err, syscall.ECONNRESET) {
+			continue // it left requests unread; its last reports and EOF follow
+		}
+		if err != nil {
 			break
 		}
 		s.handle(r)
@@ -242,5 +248,10 @@ func (s *session) order(o order) error {
 // close ends the keeper and with it all commands, and waits for that.
 func (s *session) close() {
 	s.control.Close()
-	<-s.done
+	select {
+	case <-s.done:
+	case <-time.After(2 * shutdownLimit): // it is stopped, or hangs
+		s.cmd.Process.Kill()
+		<-s.done
+	}
 }

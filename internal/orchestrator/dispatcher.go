@@ -213,7 +213,7 @@ func (d *dispatcher) putBack(e *entry, member workflow.Member) {
 		return
 	}
 	d.laneOf(e.run.Graph, member.Node).queue.inFlight--
-	d.push(e, member, time.Time{})
+	d.push(e, member, time.Time{}) // since when it waits is not known any more
 }
 
 // forget drops a run that is refused: what waits of it, and from the count what is in the table.

@@ -58,6 +58,9 @@ type entry struct {
 	more   bool
 	used   int64 // the turn in which something happened last
 	queues []*runQueue
+	// missing are members that were stored as queued and are in no delivery. They are put into the queue
+	// when all events that had come are accounted for: one of them may have been their end.
+	missing []workflow.Member
 }
 
 // letterEvent is an event with the message that it came in.
@@ -444,7 +447,7 @@ func worthwhile(commit *engine.Commit) bool {
 // send commits, again and again while nothing is wrong but the backend.
 func (l *loop) send(ctx context.Context, commit *engine.Commit) (engine.CommitResult, error) {
 	for delay := firstDelay; ; delay = min(2*delay, lastDelay) {
-		result, err := l.writer.Commit(ctx, commit)
+		result, err := l.commitOnce(ctx, commit)
 		if err == nil || ctx.Err() != nil || errors.Is(err, engine.ErrFenced) || errors.Is(err, engine.ErrUncertain) || errors.Is(err, engine.ErrRefused) {
 			return result, err //nolint:wrapcheck // the backend says what it did
 		}
@@ -453,6 +456,19 @@ func (l *loop) send(ctx context.Context, commit *engine.Commit) (engine.CommitRe
 			return result, ctx.Err() //nolint:wrapcheck // says it all
 		}
 	}
+}
+
+// stopGrace is how long a commit that is under way may go on when the orchestrator is told to stop.
+const stopGrace = 500 * time.Millisecond
+
+// commitOnce does not break off a commit that is under way: its outcome would be uncertain, and its locks would be in
+// the way of giving the buckets up.
+func (l *loop) commitOnce(ctx context.Context, commit *engine.Commit) (engine.CommitResult, error) {
+	whole, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })
+	defer stop()
+	return l.writer.Commit(whole, commit) //nolint:wrapcheck // the backend says what it did
 }
 
 // failed throws the memory away. When the content was refused, the next commits hold fewer runs, until
@@ -500,7 +516,12 @@ func (l *loop) apply(changes []*workflow.Change, of []*entry, used []int) {
 		}
 		if e.more || len(e.events) > 0 {
 			l.enqueue(e)
+			continue
 		}
+		for _, member := range e.missing {
+			l.dispatcher.putBack(e, member)
+		}
+		e.missing = nil
 	}
 }
 

@@ -44,7 +44,7 @@ func (l *loop) evict() {
 		if l.nodes <= keptNodes*3/4 {
 			return
 		}
-		if !e.queued && !e.more && len(e.events) == 0 && len(e.queues) == 0 && l.turns-e.used > 100 && !e.run.CountsStale() {
+		if !e.queued && !e.more && len(e.events) == 0 && len(e.queues) == 0 && len(e.missing) == 0 && l.turns-e.used > 100 && !e.run.CountsStale() {
 			l.drop(e)
 		}
 	}
@@ -141,17 +141,16 @@ func (l *loop) isRefused(id workflow.RunID) bool {
 	return false
 }
 
-// reconcile counts the members that are in the queue, and puts those there that are not.
+// reconcile counts the members that are queued, and notes those that are in no delivery.
 func (t *takeover) reconcile(l *loop, e *entry) {
 	if t.done[e.run.ID] {
 		return
 	}
 	t.done[e.run.ID] = true
 	for _, member := range e.run.Queued() {
-		if t.dispatched[member] {
-			l.dispatcher.count(e, member.Node, 1)
-		} else {
-			l.dispatcher.push(e, member, l.writer.Now())
+		l.dispatcher.count(e, member.Node, 1)
+		if !t.dispatched[member] {
+			e.missing = append(e.missing, member)
 		}
 	}
 }

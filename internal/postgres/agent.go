@@ -24,7 +24,8 @@ type agentSession struct {
 	interval    time.Duration
 	wake        chan struct{}
 	runs        map[workflow.RunID]*engine.RunInfo
-	// lastClaim is when the newest known claim was made; uncertain tells that there may be a newer one whose answer was lost.
+	// lastClaim is when the newest known claim was made, and every later one has a later time, whatever the clock does;
+	// uncertain tells that there may be one whose answer was lost.
 	lastClaim time.Time
 	uncertain bool
 	// unresolved are claimed rows whose tasks could not be looked up yet.
@@ -44,8 +45,10 @@ func splitTags(joined string) []string {
 
 // OpenAgent implements engine.Backend. An earlier registration with the same id is replaced: it is dead.
 func (b *Backend) OpenAgent(ctx context.Context, agent engine.AgentInfo) (engine.AgentSession, error) {
-	lockKey := b.schema.key("agent/" + agent.ID + "/" + processIdentity() + "/" + time.Now().String())
-	b.bell.hold(ctx, lockKey)
+	if err := b.replaceAgents(ctx, agent.ID); err != nil {
+		return nil, fmt.Errorf("register agent %s: %w", agent.ID, err)
+	}
+	lockKey := b.bell.hold(ctx, "agent/"+agent.ID+"/"+processIdentity()+"/"+time.Now().String())
 	session := &agentSession{
 		backend: b, lockKey: lockKey, interval: agent.HeartbeatInterval, wake: make(chan struct{}, 1),
 		runs: map[workflow.RunID]*engine.RunInfo{}, perRow: 1,
@@ -72,6 +75,24 @@ func (b *Backend) OpenAgent(ctx context.Context, agent engine.AgentInfo) (engine
 	// The orchestrator learns of the agent at its next tick; until then the agent finds waiting work by itself.
 	signal(session.wake)
 	return session, nil
+}
+
+// replaceAgents declares earlier registrations with the same id dead.
+func (b *Backend) replaceAgents(ctx context.Context, id string) error {
+	earlier, err := b.queries.ListLiveAgents(ctx, b.on(b.pool), id)
+	if err != nil {
+		return fmt.Errorf("look for an earlier one: %w", interpretError(err))
+	}
+	for _, incarnation := range earlier {
+		if err := b.endAgent(ctx, incarnation, "lost"); err != nil {
+			return fmt.Errorf("declare the earlier one dead: %w", err)
+		}
+		b.logger.Warn("an agent registers anew; what its former life ran gets a new attempt", "agent", id, "incarnation", incarnation)
+	}
+	if len(earlier) == 0 {
+		return nil
+	}
+	return b.tellLost(ctx)
 }
 
 // Incarnation implements engine.AgentSession.
@@ -117,7 +138,7 @@ func (s *agentSession) claim(ctx context.Context, want, slack int) (orders []db.
 	q, p := s.backend.queries, s.backend.pipeline()
 	// One row more than should do, so that the last one tells whether there is more.
 	params := db.ClaimDispatchesParams{
-		Agent: s.incarnation, Want: int32(want), Slack: int32(slack), Most: int32(float64(want)/s.perRow) + 1, //nolint:gosec // small numbers
+		Agent: s.incarnation, Want: int32(want), Slack: int32(slack), Most: int32(float64(want)/s.perRow) + 1, After: s.lastClaim, //nolint:gosec // small numbers
 	}
 	p.add(func(on db.DBTX) (err error) {
 		rows, err = q.ClaimDispatches(ctx, on, params)
@@ -130,6 +151,14 @@ func (s *agentSession) claim(ctx context.Context, want, slack int) (orders []db.
 	if err := interpretError(p.send(ctx, s.backend.pool)); err != nil {
 		s.uncertain = errors.Is(err, engine.ErrUncertain)
 		return nil, fmt.Errorf("claim: %w", err)
+	}
+	if len(rows) == 0 {
+		if live, err := q.IsAgentLive(ctx, s.backend.on(s.backend.pool), s.incarnation); err != nil || !live {
+			if err == nil {
+				err = engine.ErrAgentLost
+			}
+			return nil, fmt.Errorf("claim of agent %d: %w", s.incarnation, interpretError(err))
+		}
 	}
 	s.unresolved = rows
 	taken := 0
@@ -149,7 +178,10 @@ func (s *agentSession) claim(ctx context.Context, want, slack int) (orders []db.
 // recoverClaims finds what was claimed by a statement whose answer was lost, after waiting for its end.
 func (s *agentSession) recoverClaims(ctx context.Context) error {
 	err := pgx.BeginFunc(ctx, s.backend.pool, func(tx pgx.Tx) error {
-		status, err := s.backend.queries.AwaitClaims(ctx, s.backend.on(tx), s.incarnation)
+		if err := s.backend.queries.LockAgent(ctx, s.backend.on(tx), s.incarnation); err != nil {
+			return err //nolint:wrapcheck // wrapped below
+		}
+		status, err := s.backend.queries.GetAgentStatus(ctx, s.backend.on(tx), s.incarnation)
 		if err != nil {
 			return err //nolint:wrapcheck // wrapped below
 		}
@@ -347,9 +379,8 @@ func logRows(logs []engine.LogChunk) db.InsertLogsParams {
 func (s *agentSession) Close(ctx context.Context) error {
 	s.backend.bell.removeAgent(s)
 	defer s.backend.bell.release(s.lockKey)
-	_, err := s.backend.queries.EndAgent(ctx, s.backend.on(s.backend.pool), db.EndAgentParams{Agent: s.incarnation, Status: "stopped"})
-	if err != nil {
-		return fmt.Errorf("take agent %d out: %w", s.incarnation, errors.Join(interpretError(err)))
+	if err := s.backend.endAgent(ctx, s.incarnation, "stopped"); err != nil {
+		return fmt.Errorf("take agent %d out: %w", s.incarnation, err)
 	}
 	return s.backend.tellLost(ctx)
 }

@@ -18,7 +18,9 @@ import (
 // commit would serialise the commits of the whole database. A lost ring costs a tick.
 //
 // Its connection is the only one with session state: it listens, and it holds the
-// advisory locks whose disappearance makes others suspect that this process died.
+// advisory locks whose disappearance makes others suspect that this process died. Behind a
+// transaction pooler without a direct URL there is no such connection: nothing is heard and no lock is
+// held, so work and mail are found by polling, and the heartbeats alone tell who lives.
 type bell struct {
 	backend *Backend
 
@@ -29,9 +31,9 @@ type bell struct {
 	elsewhere bool                       // agents in other processes
 	pending   map[string]struct{}        // payloads to send
 	poke      chan struct{}              // something is pending
-	relock    chan struct{}              // locks changed
-	listening bool
-	ready     chan struct{} // closed when the connection listened once, or could not
+	relock    bool                       // locks changed
+	interrupt context.CancelFunc         // ends the wait for a notification
+	ready     chan struct{}              // closed when the connection listened once, or could not
 	readyOnce sync.Once
 }
 
@@ -41,13 +43,19 @@ const workPayload = "w"
 func newBell(backend *Backend) *bell {
 	b := &bell{
 		backend: backend, agents: map[*agentSession]struct{}{}, locks: map[int64]struct{}{}, pending: map[string]struct{}{},
-		poke: make(chan struct{}, 1), relock: make(chan struct{}, 1), ready: make(chan struct{}),
+		poke: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
-	backend.goroutine.Add(2)
+	backend.goroutine.Add(1)
 	go func() { defer backend.goroutine.Done(); b.send() }()
-	go func() { defer backend.goroutine.Done(); b.listen() }()
+	if backend.options.listens() {
+		backend.goroutine.Add(1)
+		go func() { defer backend.goroutine.Done(); b.listen() }()
+	}
 	return b
 }
+
+// listens tells whether there is a way to the server on which a session stays one.
+func (o *Options) listens() bool { return o.DirectURL != "" || o.PreparedStatements }
 
 // ringMail wakes the writer of a bucket.
 func (b *bell) ringMail(buckets ...int) {
@@ -116,30 +124,38 @@ func (b *bell) removeAgent(session *agentSession) {
 	delete(b.agents, session)
 }
 
-// alone tells whether no message from another process is needed to find work at once.
+// local tells whether no message from another process is needed to find work at once.
 func (b *bell) local() bool {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	return b.writer != nil
 }
 
-// hold keeps a session lock as long as this process lives.
-func (b *bell) hold(ctx context.Context, key int64) {
-	b.mutex.Lock()
-	b.locks[key] = struct{}{}
-	b.mutex.Unlock()
-	signal(b.relock)
+// hold keeps a session lock with the given name as long as this process lives, and gives its key; 0 where no session
+// can hold one.
+func (b *bell) hold(ctx context.Context, name string) (key int64) {
+	if !b.backend.options.listens() {
+		return 0
+	}
+	key = b.backend.schema.key(name)
+	b.changeLocks(func() { b.locks[key] = struct{}{} })
 	select {
 	case <-b.ready:
 	case <-ctx.Done():
 	}
+	return key
 }
 
-func (b *bell) release(key int64) {
+func (b *bell) release(key int64) { b.changeLocks(func() { delete(b.locks, key) }) }
+
+func (b *bell) changeLocks(change func()) {
 	b.mutex.Lock()
-	delete(b.locks, key)
-	b.mutex.Unlock()
-	signal(b.relock)
+	defer b.mutex.Unlock()
+	change()
+	b.relock = true
+	if b.interrupt != nil {
+		b.interrupt()
+	}
 }
 
 // send notifies other processes: what came while a NOTIFY was under way goes with the next.
@@ -167,20 +183,56 @@ func (b *bell) send() {
 	}
 }
 
+// The delays before the listening connection is opened anew, and how often meanwhile those tell that they live whose locks
+// are gone: more than once in the time after which a suspicion is believed.
+const (
+	firstListenDelay = 100 * time.Millisecond
+	lastListenDelay  = 5 * time.Second
+	reassureEvery    = suspicionGrace / 4
+)
+
 // listen keeps one connection that listens and holds the locks, and opens it anew when it breaks.
 func (b *bell) listen() {
 	ctx := b.backend.closing
-	for delay := 100 * time.Millisecond; ctx.Err() == nil; delay = min(2*delay, 5*time.Second) {
-		err := b.session(ctx, func() { delay = 100 * time.Millisecond })
+	for delay := firstListenDelay; ctx.Err() == nil; delay = min(2*delay, lastListenDelay) {
+		err := b.session(ctx, func() { delay = firstListenDelay })
 		b.readyOnce.Do(func() { close(b.ready) })
 		if ctx.Err() != nil {
 			return
 		}
 		b.backend.logger.Warn("the listening connection broke; until it is back, other processes are found out about within a second", "error", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(delay):
+		for left := delay; left > 0 && ctx.Err() == nil; left -= reassureEvery {
+			b.reassure(ctx)
+			select {
+			case <-ctx.Done():
+			case <-time.After(min(left, reassureEvery)):
+			}
 		}
+	}
+}
+
+// reassure tells of everyone of this process that they live though their locks are gone.
+func (b *bell) reassure(ctx context.Context) {
+	q, p := b.backend.queries, b.backend.pipeline()
+	b.mutex.Lock()
+	if b.writer != nil {
+		id := b.writer.id
+		p.add(func(on db.DBTX) error { return q.Beat(ctx, on, id) })
+	}
+	for session := range b.agents {
+		p.add(func(on db.DBTX) error {
+			_, err := q.BeatAgent(ctx, on, session.incarnation)
+			return err //nolint:wrapcheck // only logged
+		})
+	}
+	b.mutex.Unlock()
+	if len(p.steps) == 0 {
+		return
+	}
+	sending, cancel := context.WithTimeout(ctx, suspicionGrace)
+	defer cancel()
+	if err := p.send(sending, b.backend.pool); err != nil && ctx.Err() == nil {
+		b.backend.logger.Debug("could not beat", "error", err)
 	}
 }
 
@@ -211,13 +263,13 @@ func (b *bell) session(ctx context.Context, up func()) error {
 		if err != nil {
 			return err
 		}
-		if notification == "" {
-			if err := b.lock(ctx, conn, held); err != nil {
-				return err
-			}
+		if notification != "" {
+			b.hear(notification)
 			continue
 		}
-		b.hear(notification)
+		if err := b.lock(ctx, conn, held); err != nil {
+			return err
+		}
 	}
 }
 
@@ -225,23 +277,21 @@ func (b *bell) session(ctx context.Context, up func()) error {
 func (b *bell) wait(ctx context.Context, conn *pgx.Conn) (string, error) {
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		select {
-		case <-b.relock:
-			cancel()
-		case <-done:
-		}
-	}()
-	notification, err := conn.WaitForNotification(waiting)
-	if err != nil {
-		if ctx.Err() == nil && waiting.Err() != nil && !conn.IsClosed() {
-			return "", nil
-		}
-		return "", fmt.Errorf("wait for a notification: %w", err)
+	b.mutex.Lock()
+	if b.relock {
+		b.mutex.Unlock()
+		return "", nil
 	}
-	return notification.Payload, nil
+	b.interrupt = cancel
+	b.mutex.Unlock()
+	notification, err := conn.WaitForNotification(waiting)
+	if err == nil {
+		return notification.Payload, nil
+	}
+	if ctx.Err() == nil && waiting.Err() != nil && !conn.IsClosed() {
+		return "", nil
+	}
+	return "", fmt.Errorf("wait for a notification: %w", err)
 }
 
 func (b *bell) hear(payload string) {
@@ -261,6 +311,7 @@ func (b *bell) hear(payload string) {
 // lock brings the session's locks to what is wanted.
 func (b *bell) lock(ctx context.Context, conn *pgx.Conn, held map[int64]struct{}) error {
 	b.mutex.Lock()
+	b.relock = false
 	wanted := make(map[int64]struct{}, len(b.locks))
 	for key := range b.locks {
 		wanted[key] = struct{}{}
@@ -270,10 +321,16 @@ func (b *bell) lock(ctx context.Context, conn *pgx.Conn, held map[int64]struct{}
 		if _, ok := held[key]; ok {
 			continue
 		}
-		if _, err := b.backend.queries.TryLock(ctx, conn, key); err != nil {
+		locked, err := b.backend.queries.TryLock(ctx, conn, key)
+		if err != nil {
 			return fmt.Errorf("hold a session lock: %w", err)
 		}
-		held[key] = struct{}{}
+		if locked {
+			held[key] = struct{}{}
+		} else {
+			// The server has not noticed yet that this process's former connection is gone.
+			time.AfterFunc(suspicionGrace/2, func() { b.changeLocks(func() {}) })
+		}
 	}
 	for key := range held {
 		if _, ok := wanted[key]; ok {

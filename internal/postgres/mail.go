@@ -17,8 +17,18 @@ type mailReader struct {
 	rung  map[int]bool
 
 	// Of the writer's goroutine.
-	marks map[int]uint64
+	marks map[int]mailMark
 	given map[engine.MailKey]bool
+}
+
+// mailMark is a place in a mailbox: everything up to it was read, itself too.
+type mailMark struct {
+	xid uint64
+	id  int64
+}
+
+func (m mailMark) less(other mailMark) bool {
+	return m.xid < other.xid || m.xid == other.xid && m.id < other.id
 }
 
 // perBucket bounds what one bucket gives at once, so that none starves the others.
@@ -27,16 +37,18 @@ const perBucket = 500
 func (m *mailReader) init(buckets []int) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	m.rung, m.marks, m.given = map[int]bool{}, make(map[int]uint64, len(buckets)), map[engine.MailKey]bool{}
+	m.rung, m.marks, m.given = map[int]bool{}, make(map[int]mailMark, len(buckets)), map[engine.MailKey]bool{}
 	for _, bucket := range buckets {
-		m.marks[bucket] = 0
+		m.marks[bucket] = mailMark{}
 	}
 }
 
-func (m *mailReader) ring(bucket int) {
+func (m *mailReader) ring(buckets ...int) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	m.rung[bucket] = true
+	for _, bucket := range buckets {
+		m.rung[bucket] = true
+	}
 }
 
 // takeRung gives the arguments of a read of the buckets that were rung.
@@ -46,23 +58,30 @@ func (m *mailReader) takeRung(limit int) (db.ReadMailParams, bool) {
 	if len(m.rung) == 0 {
 		return db.ReadMailParams{}, false
 	}
-	params := db.ReadMailParams{Most: int32(min(perBucket, limit))} //nolint:gosec // small
+	params := db.ReadMailParams{Most: int32(limit), MostOfBucket: int32(min(perBucket, limit))} //nolint:gosec // small
 	for bucket := range m.rung {
 		if mark, ok := m.marks[bucket]; ok {
 			params.Buckets = append(params.Buckets, int16(bucket)) //nolint:gosec // 12 bits
-			params.Marks = append(params.Marks, mark)
+			params.MarkXids, params.MarkIds = append(params.MarkXids, mark.xid), append(params.MarkIds, mark.id)
 		}
 	}
 	clear(m.rung)
 	return params, len(params.Buckets) > 0
 }
 
-// putBack rings the buckets of a read that failed.
+// putBack rings the buckets of a read that failed, or that was cut short.
 func (m *mailReader) putBack(params db.ReadMailParams) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	for _, bucket := range params.Buckets {
 		m.rung[int(bucket)] = true
+	}
+}
+
+// move takes the mark of a bucket on, never back.
+func (m *mailReader) move(bucket int, to mailMark) {
+	if m.marks[bucket].less(to) {
+		m.marks[bucket] = to
 	}
 }
 
@@ -83,39 +102,58 @@ func (w *Writer) ReadMail(ctx context.Context, sweep bool, limit int) ([]engine.
 	return w.take(ctx, params, rows)
 }
 
-// take turns rows into mail, and moves the marks.
+// take turns rows into mail, and moves the marks. After an error nothing was taken.
 func (w *Writer) take(ctx context.Context, params db.ReadMailParams, rows []db.ReadMailRow) ([]engine.Mail, error) {
+	lost, err := w.lostDeliveries(ctx, rows)
+	if err != nil {
+		w.mail.putBack(params)
+		return nil, err
+	}
 	counts := map[int16]int32{}
-	last := map[int16]uint64{}
-	var xmin uint64
+	last := map[int16]mailMark{}
+	var xmin mailMark
 	mail := make([]engine.Mail, 0, len(rows))
 	for i := range rows {
 		row := &rows[i]
 		counts[row.Bucket]++
-		last[row.Bucket], xmin = row.XID, row.Xmin
+		last[row.Bucket], xmin.xid = mailMark{row.XID, row.ID}, row.Xmin
 		key := engine.MailKey{Bucket: int(row.Bucket), XID: row.XID, ID: row.ID}
-		if w.mail.given[key] {
+		if w.mail.given[key] || !known(row) {
 			continue
 		}
 		w.mail.given[key] = true
-		letter, err := w.open(ctx, row, key)
-		if err != nil {
-			return nil, err
-		}
-		mail = append(mail, letter)
+		mail = append(mail, w.open(row, key, lost))
 	}
+	cut := len(rows) >= int(params.Most)
 	for bucket, count := range counts {
 		mark := xmin
-		if count >= params.Most {
-			mark = min(mark, last[bucket])
-			w.ring(int(bucket)) // there may be more
+		if full := count >= params.MostOfBucket; full || cut {
+			if last[bucket].less(mark) {
+				mark = last[bucket]
+			}
+			if full {
+				w.ring(int(bucket)) // there may be more
+			}
 		}
-		w.mail.marks[int(bucket)] = max(w.mail.marks[int(bucket)], mark)
+		w.mail.move(int(bucket), mark)
+	}
+	if cut {
+		w.mail.putBack(params)
+		signal(w.wake)
 	}
 	return mail, nil
 }
 
-func (w *Writer) open(ctx context.Context, row *db.ReadMailRow, key engine.MailKey) (engine.Mail, error) {
+// known tells whether this program understands a message; a newer one will, so others stay where they are.
+func known(row *db.ReadMailRow) bool {
+	switch engine.MailKind(row.Kind) {
+	case engine.MailSubmit, engine.MailReport, engine.MailCancel, engine.MailLost:
+		return true
+	}
+	return false
+}
+
+func (w *Writer) open(row *db.ReadMailRow, key engine.MailKey, lost map[int64]*engine.LostDelivery) engine.Mail {
 	mail := engine.Mail{Key: key, Kind: engine.MailKind(row.Kind), HasValues: row.HasValues}
 	if row.RunID != nil {
 		mail.Run = workflow.RunID(*row.RunID)
@@ -139,37 +177,46 @@ func (w *Writer) open(ctx context.Context, row *db.ReadMailRow, key engine.MailK
 		}
 		mail.Report = report
 	case engine.MailLost:
-		lost, err := w.lostDelivery(ctx, *row.Dispatch)
-		if err != nil {
-			return mail, err
+		if mail.Lost = lost[*row.Dispatch]; mail.Lost == nil {
+			mail.Lost = &engine.LostDelivery{ID: *row.Dispatch} // it is gone
 		}
-		mail.Lost = lost
 	case engine.MailSubmit, engine.MailCancel:
 	}
-	return mail, nil
+	return mail
 }
 
-// lostDelivery gives the members of a delivery whose agent died; none when it is gone.
-func (w *Writer) lostDelivery(ctx context.Context, id int64) (*engine.LostDelivery, error) {
-	lost := &engine.LostDelivery{ID: id}
-	rows, err := w.backend.queries.ListLostDispatches(ctx, w.backend.on(w.backend.pool), []int64{id})
-	if err != nil {
-		return nil, fmt.Errorf("read the lost delivery %d: %w", id, interpretError(err))
+// lostDeliveries gives the deliveries whose agents died that messages speak of.
+func (w *Writer) lostDeliveries(ctx context.Context, mail []db.ReadMailRow) (map[int64]*engine.LostDelivery, error) {
+	var ids []int64
+	for i := range mail {
+		if engine.MailKind(mail[i].Kind) == engine.MailLost {
+			ids = append(ids, *mail[i].Dispatch)
+		}
 	}
+	if len(ids) == 0 {
+		return nil, nil //nolint:nilnil // nothing is asked for
+	}
+	rows, err := w.backend.queries.ListLostDispatches(ctx, w.backend.on(w.backend.pool), ids)
+	if err != nil {
+		return nil, fmt.Errorf("read lost deliveries: %w", interpretError(err))
+	}
+	lost := make(map[int64]*engine.LostDelivery, len(rows))
 	for i := range rows {
 		row := &rows[i]
-		none := make([]string, len(row.Runs))
-		members, err := unpackMembers(row.Runs, none, make([]bool, len(row.Runs)), make([]db.UUID, 1<<16), row.Members)
+		members, err := unpackMembers(row.Runs, row.Dags, row.HasValues, row.Specs, row.Members)
 		if err != nil {
-			return nil, fmt.Errorf("delivery %d: %w", id, err)
+			// Nobody can ever tell what it held; without it the others are rescued.
+			w.backend.logger.Error("a lost delivery can't be read and is thrown away", "delivery", row.ID, "error", err)
+			continue
 		}
-		lost.ClaimedAt = orZero(row.ClaimedAt)
+		delivery := &engine.LostDelivery{ID: row.ID, ClaimedAt: orZero(row.ClaimedAt), Members: make([]workflow.Member, len(members))}
 		if row.ClaimedBy != nil {
-			lost.Agent = *row.ClaimedBy
+			delivery.Agent = *row.ClaimedBy
 		}
-		for _, member := range members {
-			lost.Members = append(lost.Members, member.Member)
+		for number := range members {
+			delivery.Members[number] = members[number].Member
 		}
+		lost[row.ID] = delivery
 	}
 	return lost, nil
 }

@@ -62,7 +62,7 @@ const partitionsAhead = 7
 // empty at first keeps those updates on it (HOT).
 var partitionedTables = []struct{ name, options string }{
 	{"runs", "fillfactor = 100"},
-	{"run_states", "fillfactor = 50"},
+	{"run_states", "fillfactor = 30"},
 	{"task_runs", "fillfactor = 45"},
 	{"attempts", "fillfactor = 100"},
 	{"run_events", "fillfactor = 100"},

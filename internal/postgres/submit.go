@@ -70,6 +70,11 @@ type submitRows struct {
 
 func (b *Backend) prepareSubmit(ctx context.Context, submissions []engine.Submission) (*submitRows, error) {
 	rows := &submitRows{}
+	if b.clock.stale() {
+		if err := b.readClock(ctx); err != nil {
+			return nil, fmt.Errorf("read the clock of the database: %w", interpretError(err))
+		}
+	}
 	now := b.clock.now()
 	rows.runs.CreatedAt = now
 	for i := range submissions {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cyclonetix/cyclonetix/db"
@@ -19,7 +20,8 @@ func (w *Writer) Tick(ctx context.Context) (engine.Tick, error) {
 	params := db.TickParams{}
 	for _, bucket := range w.buckets {
 		params.Buckets = append(params.Buckets, int16(bucket)) //nolint:gosec // 12 bits
-		params.Marks = append(params.Marks, w.mail.marks[bucket])
+		mark := w.mail.marks[bucket]
+		params.MarkXids, params.MarkIds = append(params.MarkXids, mark.xid), append(params.MarkIds, mark.id)
 	}
 	before := time.Now()
 	row, err := w.backend.queries.Tick(ctx, w.backend.on(w.backend.pool), params)
@@ -34,9 +36,7 @@ func (w *Writer) Tick(ctx context.Context) (engine.Tick, error) {
 		}
 		w.beatAt = time.Now()
 	}
-	for _, bucket := range row.MailBuckets {
-		w.mail.ring(int(bucket))
-	}
+	w.heardOfMail(row.MailBuckets, row.Xmin)
 	tick := engine.Tick{MailWaits: len(row.MailBuckets) > 0}
 	var agents []tickAgent
 	if err := json.Unmarshal(row.Agents, &agents); err != nil {
@@ -65,6 +65,19 @@ func (w *Writer) Tick(ctx context.Context) (engine.Tick, error) {
 	return tick, nil
 }
 
+// heardOfMail rings the buckets that have mail, and moves the marks of the others, so that the next tick does not
+// walk through what was deleted meanwhile.
+func (w *Writer) heardOfMail(waiting []int16, xmin uint64) {
+	for _, bucket := range waiting {
+		w.mail.ring(int(bucket))
+	}
+	for _, bucket := range w.buckets {
+		if !slices.Contains(waiting, int16(bucket)) { //nolint:gosec // 12 bits
+			w.mail.move(bucket, mailMark{xid: xmin})
+		}
+	}
+}
+
 // maxDue bounds the timers that one tick reads, in each bucket.
 const maxDue = 1000
 
@@ -83,10 +96,9 @@ func (w *Writer) dueTimers(ctx context.Context, buckets []int16, before time.Tim
 // declareLost declares agents dead, and tells the writers of what they held. The telling is a sweep: it also
 // finds what somebody declared dead who then died.
 func (w *Writer) declareLost(ctx context.Context, lost map[int64]bool, orphans bool) error {
-	on := w.backend.on(w.backend.pool)
 	for incarnation := range lost {
-		if _, err := w.backend.queries.EndAgent(ctx, on, db.EndAgentParams{Agent: incarnation, Status: "lost"}); err != nil {
-			return fmt.Errorf("declare agent %d lost: %w", incarnation, interpretError(err))
+		if err := w.backend.endAgent(ctx, incarnation, "lost"); err != nil {
+			return fmt.Errorf("declare agent %d lost: %w", incarnation, err)
 		}
 		w.backend.logger.Warn("an agent is lost; what it ran gets a new attempt", "incarnation", incarnation)
 	}
@@ -94,6 +106,17 @@ func (w *Writer) declareLost(ctx context.Context, lost map[int64]bool, orphans b
 		return nil
 	}
 	return w.backend.tellLost(ctx)
+}
+
+// endAgent takes a registration out. A claim that is under way is waited for; later ones find nothing.
+func (b *Backend) endAgent(ctx context.Context, incarnation int64, status string) error {
+	p := b.pipeline()
+	p.add(func(on db.DBTX) error { return b.queries.LockAgent(ctx, on, incarnation) })
+	p.add(func(on db.DBTX) error {
+		_, err := b.queries.EndAgent(ctx, on, db.EndAgentParams{Agent: incarnation, Status: status})
+		return err //nolint:wrapcheck // wrapped below
+	})
+	return interpretError(p.send(ctx, b.pool))
 }
 
 func (b *Backend) tellLost(ctx context.Context) error {
@@ -133,6 +156,7 @@ func (a *tickAgent) info() engine.AgentInfo {
 // That a process of this host has ended is no suspicion but a proof.
 type judge struct {
 	started  time.Time // of the server
+	polled   time.Time
 	quietTo  time.Time
 	observed map[int64]*observation
 }
@@ -147,6 +171,9 @@ const (
 	missedBeats      = 3
 	suspicionGrace   = time.Second
 	quietAfterServer = 10 * time.Second
+	// maxPollGap is the time between two polls above which the judge was itself held up: by a stall of the
+	// database, which held the heartbeats up as well, or of its process.
+	maxPollGap = 3 * time.Second
 )
 
 // interrupt forgets what was observed: a judge that could not look can't say that nothing moved.
@@ -160,6 +187,10 @@ func (j *judge) lost(agents []tickAgent, serverStarted, now time.Time) map[int64
 		}
 		j.started = serverStarted
 	}
+	if now.Sub(j.polled) > maxPollGap {
+		j.interrupt()
+	}
+	j.polled = now
 	if j.observed == nil {
 		j.observed = map[int64]*observation{}
 	}

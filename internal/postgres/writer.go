@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,8 +36,7 @@ func (b *Backend) OpenWriter(ctx context.Context, orchestrator string) (engine.W
 	if err := b.retireWriters(ctx); err != nil {
 		return nil, err
 	}
-	lockKey := b.schema.key("writer/" + orchestrator + "/" + processIdentity() + "/" + time.Now().String())
-	b.bell.hold(ctx, lockKey)
+	lockKey := b.bell.hold(ctx, "writer/"+orchestrator+"/"+processIdentity()+"/"+time.Now().String())
 	writer := &Writer{backend: b, lockKey: lockKey, wake: make(chan struct{}, 1)}
 	err := pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
 		on := b.on(tx)
@@ -47,8 +47,12 @@ func (b *Backend) OpenWriter(ctx context.Context, orchestrator string) (engine.W
 		if !locked {
 			return fmt.Errorf("%w: it is just starting", engine.ErrWriterExists)
 		}
-		if others, err := b.queries.ListLiveWriters(ctx, on); err != nil || len(others) > 0 {
-			return errors.Join(err, engine.ErrWriterExists)
+		others, err := b.queries.ListLiveWriters(ctx, on)
+		if err != nil {
+			return err //nolint:wrapcheck // wrapped below
+		}
+		if len(others) > 0 {
+			return writerExists(&others[0])
 		}
 		writer.id, err = b.queries.InsertWriter(ctx, on, db.InsertWriterParams{Orchestrator: orchestrator, Process: processIdentity(), LockKey: lockKey})
 		if err != nil {
@@ -58,6 +62,7 @@ func (b *Backend) OpenWriter(ctx context.Context, orchestrator string) (engine.W
 		if err != nil {
 			return err //nolint:wrapcheck // wrapped below
 		}
+		slices.Sort(taken) // LiveRuns pages through them in order
 		for _, bucket := range taken {
 			writer.buckets = append(writer.buckets, int(bucket))
 		}
@@ -79,10 +84,12 @@ func (b *Backend) OpenWriter(ctx context.Context, orchestrator string) (engine.W
 	return writer, nil
 }
 
-// A writer whose session lock is free gets this long to move its beat before it is declared dead.
+// A writer whose session lock is free gets this long to move its beat before it is declared dead; one that
+// never had a lock gets the time of three beats.
 const (
-	writerGrace = time.Second
-	writerPoll  = 250 * time.Millisecond
+	writerGrace       = 1500 * time.Millisecond
+	writerPoll        = 250 * time.Millisecond
+	lonelyWriterGrace = missedBeats * (quietBeat + time.Second)
 )
 
 // retireWriters declares dead the writers that were left by processes that died. A
@@ -91,7 +98,7 @@ const (
 func (b *Backend) retireWriters(ctx context.Context) error {
 	type progress struct{ seq, beat int64 }
 	first := map[int64]progress{}
-	for deadline := time.Now().Add(writerGrace); ; {
+	for start := time.Now(); ; {
 		writers, err := b.queries.ListLiveWriters(ctx, b.on(b.pool))
 		if err != nil {
 			return fmt.Errorf("look for other orchestrators: %w", interpretError(err))
@@ -104,9 +111,8 @@ func (b *Backend) retireWriters(ctx context.Context) error {
 			switch {
 			case provenDead(other.Process):
 			case other.Locked, seen && before != now:
-				return fmt.Errorf("%w: %q, since %s; stop it, or use another cluster_id", engine.ErrWriterExists,
-					other.Orchestrator, other.StartedAt.UTC().Format(time.RFC3339))
-			case time.Now().Before(deadline):
+				return writerExists(&other)
+			case time.Since(start) < graceOf(&other):
 				waiting++
 				continue
 			}
@@ -126,9 +132,26 @@ func (b *Backend) retireWriters(ctx context.Context) error {
 	}
 }
 
+func graceOf(writer *db.ListLiveWritersRow) time.Duration {
+	if writer.LockKey == 0 {
+		return lonelyWriterGrace
+	}
+	return writerGrace
+}
+
+func writerExists(other *db.ListLiveWritersRow) error {
+	return fmt.Errorf("%w: %q, since %s; stop it, or use another cluster_id", engine.ErrWriterExists,
+		other.Orchestrator, other.StartedAt.UTC().Format(time.RFC3339))
+}
+
 func (b *Backend) declareWriterDead(ctx context.Context, writer int64) error {
-	// A frozen commit holds the row; idle_in_transaction_session_timeout ends it after a second.
-	if _, err := b.queries.DeclareWriterDead(ctx, b.on(b.pool), writer); err != nil {
+	p := b.pipeline()
+	p.add(func(on db.DBTX) error { return b.queries.LockWriter(ctx, on, writer) })
+	p.add(func(on db.DBTX) error {
+		_, err := b.queries.DeclareWriterDead(ctx, on, writer)
+		return err //nolint:wrapcheck // wrapped below
+	})
+	if err := p.send(ctx, b.pool); err != nil {
 		return fmt.Errorf("declare writer %d dead: %w", writer, interpretError(err))
 	}
 	return nil
@@ -146,22 +169,24 @@ func (w *Writer) Now() time.Time { return w.backend.clock.now() }
 // Wake implements engine.Writer.
 func (w *Writer) Wake() <-chan struct{} { return w.wake }
 
-func (w *Writer) ring(bucket int) {
-	w.mail.ring(bucket)
+func (w *Writer) ring(buckets ...int) {
+	w.mail.ring(buckets...)
 	signal(w.wake)
 }
 
-func (w *Writer) ringAll() {
-	for _, bucket := range w.buckets {
-		w.mail.ring(bucket)
-	}
-	signal(w.wake)
-}
+func (w *Writer) ringAll() { w.ring(w.buckets...) }
 
 // Recover implements engine.Writer. It learns under the row's lock which commit was the last,
 // so it does not matter whether an uncertain one was stored: memory is built anew from what is.
 func (w *Writer) Recover(ctx context.Context) error {
-	row, err := w.backend.queries.GetWriterSeq(ctx, w.backend.on(w.backend.pool), w.id)
+	var row db.GetWriterSeqRow
+	q, p := w.backend.queries, w.backend.pipeline()
+	p.add(func(on db.DBTX) error { return q.LockWriter(ctx, on, w.id) })
+	p.add(func(on db.DBTX) (err error) {
+		row, err = q.GetWriterSeq(ctx, on, w.id)
+		return err
+	})
+	err := p.send(ctx, w.backend.pool)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return fmt.Errorf("recover writer %d: %w", w.id, engine.ErrFenced)

@@ -22,8 +22,7 @@ import (
 func readBody(c echo.Context, into any) error {
 	body, err := io.ReadAll(c.Request().Body)
 	if err != nil {
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return tooLarge()
 		}
 		return badRequest("", "the body of the request breaks off")

@@ -108,7 +108,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	if server.Shutdown(shutdown) != nil {
 		_ = server.Close() // what is still in flight is cut off
 	}
-	<-done
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", s.URL(), err)
+	}
 	return nil
 }
 

@@ -173,7 +173,7 @@ func TestErrors(t *testing.T) {
 
 func TestLargeBodyWithoutALength(t *testing.T) {
 	t.Parallel()
-	r := httptest.NewRequest("POST", "/api/schedule-task", io.MultiReader(strings.NewReader(strings.Repeat(" ", 1<<20)), strings.NewReader("{}")))
+	r := httptest.NewRequest(http.MethodPost, "/api/schedule-task", io.MultiReader(strings.NewReader(strings.Repeat(" ", 1<<20)), strings.NewReader("{}")))
 	r.Host = "localhost"
 	if answer := do(start(t, &fake{}), r); answer.Code != http.StatusRequestEntityTooLarge {
 		t.Errorf("status %d", answer.Code)

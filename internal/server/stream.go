@@ -58,7 +58,9 @@ func (h *handlers) followLogs(c echo.Context, query *api.LogQuery) error {
 		}
 		if err != nil {
 			cancel(err)
-			<-done
+			if ended := <-done; ended == nil && errors.Is(err, errStopping) {
+				err = nil // it was at its end anyway
+			}
 			return events.finish(err)
 		}
 	}
