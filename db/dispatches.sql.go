@@ -12,28 +12,36 @@ import (
 
 const claimDispatches = `-- name: ClaimDispatches :many
 WITH me AS MATERIALIZED (
-    SELECT a.incarnation, a.queues, a.tags, $1::integer AS want, $2::integer AS slack
+    SELECT a.incarnation, a.queues, a.tags, $1::integer AS want, $2::integer AS slack,
+           cyclonetix__state.now_after($3) AS claim_time
     FROM cyclonetix__state.agents a
-    WHERE a.incarnation = $3 AND a.status = 'live'
-      AND EXISTS (SELECT FROM cyclonetix__state.dispatches d WHERE d.claimed_by IS NULL)
+    WHERE a.incarnation = $4 AND a.status = 'live'
+      AND EXISTS (SELECT FROM cyclonetix__state.dispatch_classes c,
+                       LATERAL (SELECT FROM cyclonetix__state.dispatches o WHERE o.class = c.class AND o.claimed_by IS NULL LIMIT 1) o
+                  WHERE (a.queues = '{}' OR c.queue = ANY (a.queues)) AND c.requires <@ a.tags)
     FOR SHARE
 ), pick AS MATERIALIZED (
-    SELECT d.id, d.priority, d.n, me.want, me.slack
+    -- All columns: these are of the row as it was locked, while a second look at the table would show the row as it was
+    -- when the statement began, with members that another agent has cut off since.
+    SELECT d.id, d.class, d.n, d.priority, d.reply_to, d.queued_at, d.runs, d.dags, d.has_values, d.specs, d.members,
+           me.want, me.slack, me.claim_time
     FROM me, cyclonetix__state.dispatch_classes c,
-         LATERAL (SELECT o.id, o.priority, o.n
+         LATERAL (SELECT o.id, o.class, o.n, o.priority, o.reply_to, o.queued_at, o.runs, o.dags, o.has_values, o.specs, o.members
                   FROM cyclonetix__state.dispatches o
                   WHERE o.class = c.class AND o.claimed_by IS NULL
-                  ORDER BY o.priority, o.id LIMIT $4 FOR UPDATE SKIP LOCKED) d
+                  ORDER BY o.priority, o.id LIMIT $5 FOR UPDATE SKIP LOCKED) d
     WHERE (me.queues = '{}' OR c.queue = ANY (me.queues)) AND c.requires <@ me.tags
 ), ranked AS MATERIALIZED (
-    SELECT p.id, p.n, p.want, p.slack, (sum(p.n) OVER (ORDER BY p.priority, p.id) - p.n)::integer AS before FROM pick p
+    SELECT p.id, p.class, p.n, p.priority, p.reply_to, p.queued_at, p.runs, p.dags, p.has_values, p.specs, p.members,
+           p.want, p.slack, p.claim_time, (sum(p.n) OVER (ORDER BY p.priority, p.id) - p.n)::integer AS before FROM pick p
 ), fits AS MATERIALIZED (
     SELECT r.id FROM ranked r WHERE r.before < r.want AND r.before + r.n <= r.want + r.slack
 ), cut AS MATERIALIZED (
-    SELECT r.id, (r.want - r.before)::integer AS take
+    SELECT r.id, r.class, r.n, r.priority, r.reply_to, r.queued_at, r.runs, r.dags, r.has_values, r.specs, r.members,
+           r.claim_time, (r.want - r.before)::integer AS take
     FROM ranked r WHERE r.before < r.want AND r.before + r.n > r.want + r.slack
 ), whole AS (
-    UPDATE cyclonetix__state.dispatches d SET claimed_at = now(), claimed_by = $3
+    UPDATE cyclonetix__state.dispatches d SET claimed_at = (SELECT me.claim_time FROM me), claimed_by = $4
     WHERE d.id = ANY (ARRAY(SELECT id FROM fits))
     RETURNING d.id, d.class, d.n, d.priority, d.reply_to, d.queued_at, d.runs, d.dags, d.has_values, d.specs, d.members, d.lost, d.claimed_at, d.claimed_by
 ), rest AS (
@@ -44,9 +52,9 @@ WITH me AS MATERIALIZED (
 ), part AS (
     INSERT INTO cyclonetix__state.dispatches
         (class, n, priority, reply_to, queued_at, runs, dags, has_values, specs, members, claimed_at, claimed_by)
-    SELECT d.class, c.take, d.priority, d.reply_to, d.queued_at, d.runs, d.dags,
-           d.has_values, d.specs, substring(d.members FROM 1 FOR 12 * c.take), now(), $3
-    FROM cut c JOIN cyclonetix__state.dispatches d ON d.id = c.id
+    SELECT c.class, c.take, c.priority, c.reply_to, c.queued_at, c.runs, c.dags,
+           c.has_values, c.specs, substring(c.members FROM 1 FOR 12 * c.take), c.claim_time, $4
+    FROM cut c
     RETURNING id, class, n, priority, reply_to, queued_at, runs, dags, has_values, specs, members, lost, claimed_at, claimed_by
 )
 SELECT t.id, t.n, t.priority, t.reply_to, t.runs, t.dags, t.has_values, t.specs, t.members, t.claimed_at::timestamptz AS claimed_at
@@ -57,6 +65,7 @@ ORDER BY t.priority, t.id
 type ClaimDispatchesParams struct {
 	Want  int32
 	Slack int32
+	After time.Time
 	Agent int64
 	Most  int32
 }
@@ -76,11 +85,13 @@ type ClaimDispatchesRow struct {
 
 // The claim is the lease. "me" holds the agent's row in share mode, so that declaring the agent dead waits for this
 // claim or defeats it; "pick" must refer to it, or it would never run. When there is nothing to take,
-// nothing is locked and so nothing is written. ARRAY(...) makes the updates look up by key.
+// nothing is locked and so nothing is written. ARRAY(...) makes the updates look up by key. The time is later
+// than that of the agent's last claim, whatever the clock does: ListClaimedAfter rests on it.
 func (q *Queries) ClaimDispatches(ctx context.Context, db DBTX, arg ClaimDispatchesParams) ([]ClaimDispatchesRow, error) {
 	rows, err := db.Query(ctx, claimDispatches,
 		arg.Want,
 		arg.Slack,
+		arg.After,
 		arg.Agent,
 		arg.Most,
 	)

@@ -343,39 +343,38 @@ func (q *Queries) RefuseRun(ctx context.Context, db DBTX, arg RefuseRunParams) e
 const writeRunStates = `-- name: WriteRunStates :exec
 WITH written AS (
     INSERT INTO cyclonetix__state.run_states AS s
-        (run_id, status, task_count, completed_tasks, failed_tasks, start_time, end_time, cancel_time, reason)
-    SELECT u.run_id, u.status, u.task_count, u.completed_tasks, u.failed_tasks,
-           nullif(u.start_time, '0001-01-01 00:00:00+00'), nullif(u.end_time, '0001-01-01 00:00:00+00'),
-           nullif(u.cancel_time, '0001-01-01 00:00:00+00'), nullif(u.reason, '')
-    FROM ROWS FROM (unnest($2::uuid[]), unnest($3::smallint[]), unnest($4::integer[]),
-                    unnest($5::integer[]), unnest($6::integer[]), unnest($7::timestamptz[]),
-                    unnest($8::timestamptz[]), unnest($9::timestamptz[]), unnest($10::text[]))
-         AS u (run_id, status, task_count, completed_tasks, failed_tasks, start_time, end_time, cancel_time, reason)
+        (run_id, status, task_count, completed_tasks, failed_tasks, start_time, end_time, cancel_time)
+    SELECT ($2::uuid[])[i], ($3::smallint[])[i], ($4::integer[])[i], ($5::integer[])[i],
+           ($6::integer[])[i],
+           CASE WHEN ($7::bigint[])[i] <> 0 THEN to_timestamp(($7::bigint[])[i] / 1e6::float8) END,
+           CASE WHEN ($8::bigint[])[i] <> 0 THEN to_timestamp(($8::bigint[])[i] / 1e6::float8) END,
+           CASE WHEN ($9::bigint[])[i] <> 0 THEN to_timestamp(($9::bigint[])[i] / 1e6::float8) END
+    FROM generate_series(1, $1::integer) AS i
     ON CONFLICT (run_id) DO UPDATE
     SET status = excluded.status, task_count = excluded.task_count, completed_tasks = excluded.completed_tasks,
         failed_tasks = excluded.failed_tasks, start_time = excluded.start_time, end_time = excluded.end_time,
-        cancel_time = excluded.cancel_time, reason = excluded.reason, writes = s.writes + 1
+        cancel_time = excluded.cancel_time, writes = s.writes + 1
     WHERE s.status < 10
     RETURNING s.writes
 )
-SELECT cyclonetix__state.expect_rows('run states', $1, count(*) FILTER (WHERE writes > 0)) FROM written
+SELECT cyclonetix__state.expect_rows('run states', $1::integer, count(*) FILTER (WHERE writes > 0)) FROM written
 `
 
 type WriteRunStatesParams struct {
-	Wanted         int64
+	Wanted         int32
 	RunIDs         []UUID
 	Statuses       []int16
 	TaskCounts     []int32
 	CompletedTasks []int32
 	FailedTasks    []int32
-	StartTimes     []time.Time
-	EndTimes       []time.Time
-	CancelTimes    []time.Time
-	Reasons        []string
+	StartTimes     []int64
+	EndTimes       []int64
+	CancelTimes    []int64
 }
 
-// An upsert and no UPDATE … FROM, because the latter's join becomes a scan on a young partition.
+// An upsert and no UPDATE ... FROM, because the latter's join becomes a scan on a young partition.
 // A row that was made instead of written is an error: its run was never submitted.
+// Times are microseconds since 1970, 0 for none.
 func (q *Queries) WriteRunStates(ctx context.Context, db DBTX, arg WriteRunStatesParams) error {
 	_, err := db.Exec(ctx, writeRunStates,
 		arg.Wanted,
@@ -387,7 +386,6 @@ func (q *Queries) WriteRunStates(ctx context.Context, db DBTX, arg WriteRunState
 		arg.StartTimes,
 		arg.EndTimes,
 		arg.CancelTimes,
-		arg.Reasons,
 	)
 	return err
 }

@@ -57,6 +57,33 @@ func (q *Queries) GetTime(ctx context.Context, db DBTX) (time.Time, error) {
 	return now, err
 }
 
+const listLooseTables = `-- name: ListLooseTables :many
+SELECT c.relname::text AS name FROM pg_catalog.pg_class c
+WHERE c.relnamespace = to_regnamespace($1::text) AND c.relkind = 'r' AND NOT c.relispartition
+ORDER BY c.relname
+`
+
+// The tables of a schema that are no partitions.
+func (q *Queries) ListLooseTables(ctx context.Context, db DBTX, schema string) ([]string, error) {
+	rows, err := db.Query(ctx, listLooseTables, schema)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		items = append(items, name)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listPartitions = `-- name: ListPartitions :one
 SELECT cyclonetix__state.partitions($1)::text AS partitions
 `

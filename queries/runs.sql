@@ -24,26 +24,26 @@ INSERT INTO cyclonetix__state.live_runs (bucket, run_id)
 SELECT * FROM ROWS FROM (unnest(@buckets::smallint[]), unnest(@run_ids::uuid[])) AS u (bucket, run_id);
 
 -- name: WriteRunStates :exec
--- An upsert and no UPDATE … FROM, because the latter's join becomes a scan on a young partition.
+-- An upsert and no UPDATE ... FROM, because the latter's join becomes a scan on a young partition.
 -- A row that was made instead of written is an error: its run was never submitted.
+-- Times are microseconds since 1970, 0 for none.
 WITH written AS (
     INSERT INTO cyclonetix__state.run_states AS s
-        (run_id, status, task_count, completed_tasks, failed_tasks, start_time, end_time, cancel_time, reason)
-    SELECT u.run_id, u.status, u.task_count, u.completed_tasks, u.failed_tasks,
-           nullif(u.start_time, '0001-01-01 00:00:00+00'), nullif(u.end_time, '0001-01-01 00:00:00+00'),
-           nullif(u.cancel_time, '0001-01-01 00:00:00+00'), nullif(u.reason, '')
-    FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@statuses::smallint[]), unnest(@task_counts::integer[]),
-                    unnest(@completed_tasks::integer[]), unnest(@failed_tasks::integer[]), unnest(@start_times::timestamptz[]),
-                    unnest(@end_times::timestamptz[]), unnest(@cancel_times::timestamptz[]), unnest(@reasons::text[]))
-         AS u (run_id, status, task_count, completed_tasks, failed_tasks, start_time, end_time, cancel_time, reason)
+        (run_id, status, task_count, completed_tasks, failed_tasks, start_time, end_time, cancel_time)
+    SELECT (@run_ids::uuid[])[i], (@statuses::smallint[])[i], (@task_counts::integer[])[i], (@completed_tasks::integer[])[i],
+           (@failed_tasks::integer[])[i],
+           CASE WHEN (@start_times::bigint[])[i] <> 0 THEN to_timestamp((@start_times::bigint[])[i] / 1e6::float8) END,
+           CASE WHEN (@end_times::bigint[])[i] <> 0 THEN to_timestamp((@end_times::bigint[])[i] / 1e6::float8) END,
+           CASE WHEN (@cancel_times::bigint[])[i] <> 0 THEN to_timestamp((@cancel_times::bigint[])[i] / 1e6::float8) END
+    FROM generate_series(1, @wanted::integer) AS i
     ON CONFLICT (run_id) DO UPDATE
     SET status = excluded.status, task_count = excluded.task_count, completed_tasks = excluded.completed_tasks,
         failed_tasks = excluded.failed_tasks, start_time = excluded.start_time, end_time = excluded.end_time,
-        cancel_time = excluded.cancel_time, reason = excluded.reason, writes = s.writes + 1
+        cancel_time = excluded.cancel_time, writes = s.writes + 1
     WHERE s.status < 10
     RETURNING s.writes
 )
-SELECT cyclonetix__state.expect_rows('run states', @wanted, count(*) FILTER (WHERE writes > 0)) FROM written;
+SELECT cyclonetix__state.expect_rows('run states', @wanted::integer, count(*) FILTER (WHERE writes > 0)) FROM written;
 
 -- name: DeleteLiveRuns :exec
 -- The lateral subquery keeps its LIMIT, so it stays a look-up by key for each run.

@@ -10,6 +10,12 @@ SELECT cyclonetix__state.ensure_partition(@parent, @suffix, @lower_bound, @upper
 -- name: ListPartitions :one
 SELECT cyclonetix__state.partitions(@parent)::text AS partitions;
 
+-- name: ListLooseTables :many
+-- The tables of a schema that are no partitions.
+SELECT c.relname::text AS name FROM pg_catalog.pg_class c
+WHERE c.relnamespace = to_regnamespace(@schema::text) AND c.relkind = 'r' AND NOT c.relispartition
+ORDER BY c.relname;
+
 -- name: TryLock :one
 SELECT pg_try_advisory_lock(@key::bigint) AS locked;
 

@@ -50,7 +50,6 @@ func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e
 // report tells an error, and gives the exit status.
 func (p *program) report(err error) int {
 	var status statusError
-	var usage *usageError
 	switch {
 	case err == nil:
 		return exitDone
@@ -63,7 +62,7 @@ func (p *program) report(err error) int {
 	if hint := hintOf(err); hint != "" {
 		p.talk("%s %s", p.paint(p.err, dim, "hint:"), withoutLineEnd(hint))
 	}
-	if errors.As(err, &usage) {
+	if _, ok := errors.AsType[*usageError](err); ok {
 		return exitUsage
 	}
 	return exitFailed

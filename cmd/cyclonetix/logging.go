@@ -13,7 +13,7 @@ import (
 // newLogger makes the log of a server, as the configuration wants it.
 func newLogger(settings *config.Config, errs io.Writer) (logger *slog.Logger, done func(), err error) {
 	own := settings.Logging
-	var to io.Writer = errs
+	to := errs
 	done = func() {}
 	switch {
 	case own.Syslog:
@@ -23,7 +23,7 @@ func newLogger(settings *config.Config, errs io.Writer) (logger *slog.Logger, do
 		}
 		to, done = log, func() { _ = log.Close() }
 	case own.File != "":
-		file, err := os.OpenFile(own.File, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+		file, err := os.OpenFile(own.File, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 		if err != nil {
 			return nil, nil, fmt.Errorf("logging.file: %w", err)
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/config"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
@@ -123,7 +124,7 @@ func TestPublishWaitsForAQueue(t *testing.T) {
 	if !p.waiting {
 		t.Error("the task is not looked at again")
 	}
-	session, err := p.backend.OpenAgent(t.Context(), engine.AgentInfo{ID: "agent", Queues: []string{"gpu"}, Slots: 1})
+	session, err := p.backend.OpenAgent(t.Context(), engine.AgentInfo{ID: "agent", Queues: []string{"gpu"}, Slots: 1, HeartbeatInterval: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

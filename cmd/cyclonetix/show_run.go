@@ -115,7 +115,7 @@ func moment(t, now time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	at := t.Local().Format("2006-01-02 15:04:05 MST")
+	at := local(t).Format("2006-01-02 15:04:05 MST")
 	if now.Sub(t) < 48*time.Hour {
 		at += inBrackets(ago(t, now))
 	}

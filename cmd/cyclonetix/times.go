@@ -21,9 +21,12 @@ func ago(t, now time.Time) string {
 	case d < 48*time.Hour:
 		return fmt.Sprintf("%dh ago", int(d.Hours()))
 	default:
-		return t.Local().Format("2006-01-02 15:04")
+		return local(t).Format("2006-01-02 15:04")
 	}
 }
+
+// local is a time in the zone of whoever reads it.
+func local(t time.Time) time.Time { return t.Local() } //nolint:gosmopolitan // a terminal is in one place
 
 // span is the time between two moments as a table shows it; now stands for an end that has not come.
 func span(start, end, now time.Time) string {

@@ -175,7 +175,7 @@ func (t *transitions) show(run *api.Run, now time.Time) {
 }
 
 func (t *transitions) line(at time.Time, what, state string) {
-	t.talk("%s %s %s", at.Local().Format("15:04:05"), what, state)
+	t.talk("%s %s %s", local(at).Format("15:04:05"), what, state)
 }
 
 // patienceWith is how long a run may be pending before one wonders whether a server runs.

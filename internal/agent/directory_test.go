@@ -128,16 +128,20 @@ func TestRunFoldersOfTwoAgents(t *testing.T) {
 // What an agent left that was killed is removed by the next one; what one that lives has is not.
 func TestSweep(t *testing.T) {
 	root := t.TempDir()
-	dead := filepath.Join(root, "attempts", "1-dead")
+	dead, alive := filepath.Join(root, "attempts", "1-dead"), filepath.Join(root, "attempts", "2-alive")
 	old, recent := filepath.Join(root, "runs", "old"), filepath.Join(root, "runs", "recent")
-	for _, path := range []string{dead, old, recent} {
+	for _, path := range []string{dead, alive, old, recent} {
 		if err := os.MkdirAll(filepath.Join(path, "folder"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	alive := makeDirectories(t, root, true)
+	lock, err := lockFolder(alive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
 	for path, age := range map[string]time.Duration{
-		dead: time.Hour, alive.attempts: time.Hour, old: 2 * runFolderAge, filepath.Join(old, "folder"): 2 * runFolderAge, recent: 2 * runFolderAge,
+		dead: time.Hour, alive: time.Hour, old: 2 * runFolderAge, filepath.Join(old, "folder"): 2 * runFolderAge, recent: 2 * runFolderAge,
 	} {
 		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-age)); err != nil {
 			t.Fatal(err)
@@ -147,12 +151,11 @@ func TestSweep(t *testing.T) {
 	next.sweepOnce()
 	next.close(time.Minute)
 	<-next.swept // it sweeps by itself, too
-	for path, want := range map[string]bool{dead: false, alive.attempts: true, old: false, recent: true} {
+	for path, want := range map[string]bool{dead: false, alive: true, old: false, recent: true} {
 		if _, err := os.Stat(path); (err == nil) != want {
 			t.Errorf("%s is there: %v, want %v", path, err == nil, want)
 		}
 	}
-	alive.close(time.Minute)
 }
 
 func TestWorkFolderThatCannotBe(t *testing.T) {

@@ -60,7 +60,7 @@ func TestEnvironment(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("environment:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if real, err := filepath.EvalSymlinks(work); err != nil || !strings.HasPrefix(dir, filepath.Join(real, "attempts")) {
+	if resolved, err := filepath.EvalSymlinks(work); err != nil || !strings.HasPrefix(dir, filepath.Join(resolved, "attempts")) {
 		t.Errorf("working directory %s is not in %s (%v)", dir, work, err)
 	}
 }

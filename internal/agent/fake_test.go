@@ -71,7 +71,7 @@ func newCluster() *cluster {
 	return c
 }
 
-func (c *cluster) break_(format string, args ...any) {
+func (c *cluster) complain(format string, args ...any) {
 	c.broken = append(c.broken, fmt.Sprintf(format, args...))
 }
 
@@ -117,7 +117,7 @@ func (c *cluster) wait(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	limit := time.AfterFunc(30*time.Second, func() {
 		c.mu.Lock()
-		c.break_("waited too long: %s", what)
+		c.complain("waited too long: %s", what)
 		c.mu.Unlock()
 		c.changed.Broadcast()
 	})
@@ -180,10 +180,10 @@ func (c *cluster) checkEmpty(t testing.TB) {
 	}
 }
 
-func (c *cluster) openSession(_ context.Context, info engine.AgentInfo) (engine.AgentSession, error) {
+func (c *cluster) openSession(context.Context, engine.AgentInfo) (engine.AgentSession, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err, _ := c.failing("open"); err != nil {
+	if _, err := c.failing("open"); err != nil {
 		return nil, err
 	}
 	c.sessions++
@@ -192,11 +192,11 @@ func (c *cluster) openSession(_ context.Context, info engine.AgentInfo) (engine.
 	return &session{c, c.live}, nil
 }
 
-func (c *cluster) failing(call string) (error, bool) {
-	if c.fault == nil {
-		return nil, false
+func (c *cluster) failing(call string) (done bool, err error) {
+	if c.fault != nil {
+		err, done = c.fault(call)
 	}
-	return c.fault(call)
+	return done, err
 }
 
 // expectReturns ends all faults: from now on an agent that stops hands back all that it holds.
@@ -242,7 +242,7 @@ func (s *session) call(ctx context.Context, name string, work func()) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer c.changed.Broadcast()
-	err, done := c.failing(name)
+	done, err := c.failing(name)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -259,7 +259,7 @@ func (s *session) Claim(ctx context.Context, want, slack int) (claim engine.Clai
 	c := s.c
 	err = s.call(ctx, "claim", func() {
 		if want <= 0 {
-			c.break_("a claim of %d tasks", want)
+			c.complain("a claim of %d tasks", want)
 		}
 		claim.Orders = slices.Clone(c.orders)
 		for want > 0 && len(c.queue) > 0 {
@@ -278,7 +278,7 @@ func (s *session) Claim(ctx context.Context, want, slack int) (claim engine.Clai
 			c.open[d.ID], c.buckets[d.ID] = len(d.Tasks), d.ReplyTo
 			for _, t := range d.Tasks {
 				if _, ok := c.holds[t.Member]; ok {
-					c.break_("node %d is claimed twice", t.Node)
+					c.complain("node %d is claimed twice", t.Node)
 				}
 				c.holds[t.Member] = d.ID
 				c.claimed[t.Member] = t
@@ -302,7 +302,7 @@ func (s *session) Report(ctx context.Context, report *engine.Report, logs []engi
 	return s.call(ctx, "report", func() {
 		c.orders = slices.DeleteFunc(c.orders, func(o engine.Order) bool { return slices.Contains(orders, o.ID) })
 		if report.Agent != s.incarnation {
-			c.break_("a report of incarnation %d from %d", report.Agent, s.incarnation)
+			c.complain("a report of incarnation %d from %d", report.Agent, s.incarnation)
 		}
 		c.keep(logs)
 		for _, end := range report.Ends {
@@ -310,10 +310,10 @@ func (s *session) Report(ctx context.Context, report *engine.Report, logs []engi
 				c.ends[first(end.Member)] = end
 			}
 			if end.Started && (end.StartTime.IsZero() || end.EndTime.Before(end.StartTime)) || end.EndTime.IsZero() {
-				c.break_("node %d ran from %v to %v", end.Node, end.StartTime, end.EndTime)
+				c.complain("node %d ran from %v to %v", end.Node, end.StartTime, end.EndTime)
 			}
 			if end.Status != workflow.TaskCompleted && end.Reason == "" {
-				c.break_("node %d ended without a reason: %v", end.Node, end.Status)
+				c.complain("node %d ended without a reason: %v", end.Node, end.Status)
 			}
 		}
 		for _, back := range report.Returns {
@@ -326,16 +326,16 @@ func (s *session) Report(ctx context.Context, report *engine.Report, logs []engi
 		}
 		for _, id := range report.Done {
 			if left, ok := c.open[id]; ok && left > 0 {
-				c.break_("delivery %d is done with %d members left", id, left)
+				c.complain("delivery %d is done with %d members left", id, left)
 			} else if !ok && c.closed[id] != report {
-				c.break_("delivery %d is done twice", id)
+				c.complain("delivery %d is done twice", id)
 			}
 			delete(c.open, id)
 			c.closed[id] = report
 		}
 		for id, left := range c.open {
 			if left == 0 {
-				c.break_("delivery %d has no members left and is not done", id)
+				c.complain("delivery %d has no members left and is not done", id)
 			}
 		}
 	})
@@ -362,12 +362,12 @@ func (s *session) leave(report *engine.Report, m workflow.Member, how string) bo
 	id, ok := c.holds[m]
 	if !ok {
 		if c.told[m] != report {
-			c.break_("%s of node %d, which the agent does not hold", how, m.Node)
+			c.complain("%s of node %d, which the agent does not hold", how, m.Node)
 		}
 		return false
 	}
 	if want := c.buckets[id]; report.ReplyTo != want {
-		c.break_("node %d is reported to bucket %d, not %d", m.Node, report.ReplyTo, want)
+		c.complain("node %d is reported to bucket %d, not %d", m.Node, report.ReplyTo, want)
 	}
 	c.told[m] = report
 	delete(c.holds, m)
@@ -379,13 +379,13 @@ func (c *cluster) keep(logs []engine.LogChunk) {
 	for _, chunk := range logs {
 		key := workflow.Member{Run: chunk.Run, Node: chunk.Node, Attempt: chunk.Attempt}
 		if len(chunk.Body) == 0 || len(chunk.Body) > 64<<10 {
-			c.break_("a chunk of %d bytes", len(chunk.Body))
+			c.complain("a chunk of %d bytes", len(chunk.Body))
 		}
 		twice := slices.ContainsFunc(c.logs[key], func(other engine.LogChunk) bool { return other.Seq == chunk.Seq })
 		if !twice {
 			c.logs[key] = append(c.logs[key], chunk)
 		} else if c.fault == nil {
-			c.break_("chunk %d of node %d came twice", chunk.Seq, chunk.Node)
+			c.complain("chunk %d of node %d came twice", chunk.Seq, chunk.Node)
 		}
 	}
 }
@@ -401,7 +401,7 @@ func (s *session) Close(context.Context) error {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	if s.c.graceful && s.c.live == s.incarnation && len(s.c.holds) > 0 {
-		s.c.break_("a session is closed with %d members", len(s.c.holds))
+		s.c.complain("a session is closed with %d members", len(s.c.holds))
 	}
 	s.c.loseAll(s.incarnation)
 	return nil

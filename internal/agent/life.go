@@ -66,7 +66,7 @@ type life struct {
 
 	// Of the life's own goroutine.
 	due       bool      // there may be something to claim
-	rung      bool      // somebody woke the agent, perhaps for an order
+	rung      bool      // the agent woke up, perhaps for an order
 	heard     time.Time // when orders were last read
 	beat      *time.Timer
 	beatAt    time.Time
@@ -89,7 +89,7 @@ func newLife(a *Agent, session engine.AgentSession, began time.Time) *life {
 	}
 	l.calls, l.cancelCalls = context.WithCancel(context.Background())
 	l.reports, l.endReports = context.WithCancel(context.Background())
-	l.reporter = newReporter(session, a.logger, l.lose, func() { signal(l.poke) })
+	l.reporter = newReporter(session, a.logger, l.lose, func() { signal(l.poke) }, l.slots.crowded)
 	l.logs = newLogWriter(session, a.logger, l.lose)
 	return l
 }
@@ -163,7 +163,7 @@ func (l *life) work(ctx context.Context) {
 		case <-l.session.Wake():
 			l.due, l.rung = true, true
 		case <-l.poll.C:
-			l.due = true
+			l.due, l.rung = true, true
 			l.poll.Reset(l.session.Poll())
 		case <-l.poke:
 		case <-l.beat.C:

@@ -452,7 +452,7 @@ func TestNoClaimsWhileReportsFail(t *testing.T) {
 func TestRegistrationIsRepeated(t *testing.T) {
 	c := newCluster()
 	failures := 3
-	c.fault = func(call string) (error, bool) {
+	c.fault = func(string) (error, bool) {
 		if failures--; failures >= 0 {
 			return errDown, false
 		}

@@ -19,6 +19,10 @@ const (
 	maxUnreportedLogBytes = 64 << 20
 
 	reportTimeout = 10 * time.Second
+
+	// linger is how long a report waits for company while tasks wait for a slot here: nobody is kept from
+	// starting then, and a commit for each end would take processor time from the tasks.
+	linger = 5 * time.Millisecond
 )
 
 // leaving is a task that leaves the agent, with what is to be told of it.
@@ -37,6 +41,7 @@ type reporter struct {
 	logger   *slog.Logger
 	lose     func(error) // called when the session says that the agent is lost
 	reported func()      // called after each report that was stored
+	crowded  func() bool // tells whether tasks wait for a slot
 
 	wake chan struct{}
 	quit chan struct{} // closed: send what there is, and end
@@ -65,9 +70,9 @@ func (b *batch) full() bool {
 	return b.members() >= maxReportMembers || b.logBytes >= maxReportLogBytes
 }
 
-func newReporter(session engine.AgentSession, logger *slog.Logger, lose func(error), reported func()) *reporter {
+func newReporter(session engine.AgentSession, logger *slog.Logger, lose func(error), reported func(), crowded func() bool) *reporter {
 	return &reporter{
-		session: session, agent: session.Incarnation(), logger: logger, lose: lose, reported: reported,
+		session: session, agent: session.Incarnation(), logger: logger, lose: lose, reported: reported, crowded: crowded,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), open: map[int]*batch{},
 	}
 }
@@ -152,6 +157,7 @@ func (r *reporter) full() bool {
 func (r *reporter) run(ctx context.Context) {
 	defer close(r.done)
 	for ctx.Err() == nil {
+		r.gather(ctx)
 		r.mu.Lock()
 		queue := r.queue
 		r.queue, r.last = nil, nil
@@ -180,6 +186,18 @@ func (r *reporter) run(ctx context.Context) {
 				return
 			}
 		}
+	}
+}
+
+// gather lingers while tasks wait for a slot.
+func (r *reporter) gather(ctx context.Context) {
+	if !r.crowded() {
+		return
+	}
+	select {
+	case <-time.After(linger):
+	case <-r.quit:
+	case <-ctx.Done():
 	}
 }
 

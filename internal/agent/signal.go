@@ -35,7 +35,7 @@ type backoff struct{ pause time.Duration }
 
 func (b *backoff) next() time.Duration {
 	b.pause = min(max(2*b.pause, firstPause), longestPause)
-	return b.pause/2 + rand.N(b.pause/2)
+	return b.pause/2 + rand.N(b.pause/2) //nolint:gosec // nobody gains by guessing it
 }
 
 // wait pauses; it reports false when ctx ended.

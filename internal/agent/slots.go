@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -126,12 +127,9 @@ func (s *slots) kill(order *engine.Order) (here bool, waited *task) {
 }
 
 func (t *task) order(id int64) {
-	for _, known := range t.orders {
-		if known == id {
-			return
-		}
+	if !slices.Contains(t.orders, id) {
+		t.orders = append(t.orders, id)
 	}
-	t.orders = append(t.orders, id)
 }
 
 // stale takes out the tasks that have waited since before the given time. If
@@ -171,6 +169,13 @@ func (s *slots) close() []*task {
 	waited := append([]*task(nil), s.waiting[s.first:]...)
 	s.waiting, s.first = nil, 0
 	return waited
+}
+
+// crowded tells that every slot is taken and more tasks wait.
+func (s *slots) crowded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.running) >= s.size && len(s.waiting) > s.first
 }
 
 // busy is the number of tasks that run.

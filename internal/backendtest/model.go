@@ -80,7 +80,8 @@ type play struct {
 	lives   int // of agents
 	doing   sync.WaitGroup
 	restart chan struct{}
-	refused int // the number of a run whose end is not the rules' matter
+	started func() // called when all runs are submitted
+	refused int    // the number of a run whose end is not the rules' matter
 }
 
 func newPlay(t testing.TB, seed int, script *script, backend engine.Backend) *play {
@@ -88,7 +89,7 @@ func newPlay(t testing.TB, seed int, script *script, backend engine.Backend) *pl
 		TB: t, script: script, backend: backend, ledger: newLedger(backend),
 		random: rand.New(rand.NewPCG(uint64(seed), 1)), numbers: map[workflow.RunID]int{}, //nolint:gosec // chance, no secret
 		ids: make([]workflow.RunID, len(script.runs)), kill: make([]context.CancelFunc, len(script.agents)), restart: make(chan struct{}, 10),
-		refused: -1,
+		started: func() {}, refused: -1,
 	}
 	for number, run := range script.runs {
 		if run.cancel >= 0 {
@@ -134,6 +135,7 @@ func (p *play) run() []ending {
 		p.submit(number)
 	}
 	p.claimed(0)
+	p.started()
 	if !p.await("every run ends", p.allEnded) || !p.await("the queue empties", p.queueEmpty) {
 		p.explain()
 	}

@@ -63,6 +63,36 @@ var orchestratorTests = []test{
 		})
 		p.run()
 	}},
+	{name: "a restart with many runs and a cancel forgets no task", run: func(w *world) {
+		s := &script{limits: workflow.DefaultLimits, agents: []engine.AgentInfo{{ID: "one", Slots: 20}}}
+		for range 150 {
+			s.runs = append(s.runs, scriptedRun{plan: planOf("a"), nodes: make([]behaviour, 1), cancel: -1})
+		}
+		p := newPlay(w, 1, s, w.backend)
+		var stopped, asked, cancelled atomic.Bool
+		p.plan = func(call string) Fault {
+			switch {
+			case call == "Claim" && !cancelled.Load():
+				return Before
+			case call == "ReadMail" && !p.submitted():
+				return Before // so that all runs start at once, and share deliveries
+			case call == "Recover" && p.ledger.written() == len(s.runs) && !asked.Load():
+				stopped.Store(true)
+				return Before // so that the successor finds the cancel in its mail
+			}
+			return None
+		}
+		p.started = func() {
+			p.await("all is queued", func() bool { return p.ledger.written() == len(s.runs) })
+			p.restart <- struct{}{}
+			p.await("the orchestrator restarts", stopped.Load)
+			w.must(w.backend.Cancel(w.ctx, p.ids[0], "ann"), "cancel")
+			asked.Store(true)
+			p.await("the run is cancelled", func() bool { return w.view(p.ids[0]).Status == workflow.RunCancelled })
+			cancelled.Store(true)
+		}
+		p.run()
+	}},
 	{name: "a run that can't be committed is failed, and stops no other", run: func(w *world) {
 		s := &script{limits: workflow.DefaultLimits, agents: []engine.AgentInfo{{ID: "one", Slots: 4}}}
 		for range 5 {

@@ -14,19 +14,20 @@
 //   - The agent dies, in whatever way: the kernel closes its sockets, the keeper
 //     sends SIGKILL to every group and exits.
 //   - The keeper dies: on Linux the kernel kills the leaders (PDEATHSIG), the
-//     agent kills the groups, each running process reports Exit.Lost, and the
-//     next Run starts a new keeper.
+//     agent kills the groups and whatever else is in the keeper's session, each
+//     running process reports Exit.Lost, and the next Run starts a new keeper.
 //   - A leader exits: what is left of its group gets SIGKILL before the exit is
 //     reported. The kill comes while the leader is still a zombie, which keeps
 //     its number from being given to somebody else. For the same reason signals
 //     are sent by the keeper, under the lock that also guards reaping.
 //
-// What does not: a process that leaves its group on purpose (setsid, set -m) is
-// not followed. It may live on, but its hold on the pipes delays no reader; see
-// Output. And if agent and keeper are killed at the same instant, only the
+// What does not: a process that leaves its group (setpgid) outlives its leader,
+// though not, on Linux, the keeper or the agent; one that leaves the session
+// (setsid) is not followed at all. But their hold on the pipes delays no reader;
+// see Output. And if agent and keeper are killed at the same instant, only the
 // leaders die (on Linux), not their children.
 //
-// The keeper leads a session of its own, so a Ctrl-C at the terminal reaches
+// The keeper leads a session, which its commands share, so a Ctrl-C at the terminal reaches
 // neither it nor the commands, and none of them can stop to read from the
 // terminal: only the agent decides. Signals sent to the keeper itself, as by a
 // service manager, do nothing but for SIGKILL.

@@ -7,7 +7,16 @@ import (
 )
 
 // members lists the processes of a group that are not zombies.
-func members(group int) (pids []string) {
+func members(group int) []string {
+	return living(func(pgrp, _ int) bool { return pgrp == group })
+}
+
+// sessionMembers lists those of a session.
+func sessionMembers(leader int) []string {
+	return living(func(_, session int) bool { return session == leader })
+}
+
+func living(wanted func(pgrp, session int) bool) (pids []string) {
 	proc, _ := os.ReadDir("/proc")
 	for _, dir := range proc {
 		stat, err := os.ReadFile("/proc/" + dir.Name() + "/stat")
@@ -15,10 +24,10 @@ func members(group int) (pids []string) {
 			continue
 		}
 		var state string
-		var parent, pgrp int
+		var parent, pgrp, session int
 		// The name, in parentheses, may hold anything.
 		rest := string(stat[strings.LastIndexByte(string(stat), ')')+1:])
-		if n, _ := fmt.Sscan(rest, &state, &parent, &pgrp); n == 3 && pgrp == group && state != "Z" && state != "X" {
+		if n, _ := fmt.Sscan(rest, &state, &parent, &pgrp, &session); n == 4 && wanted(pgrp, session) && state != "Z" && state != "X" {
 			pids = append(pids, dir.Name())
 		}
 	}

@@ -222,7 +222,7 @@ func TestRandomKills(t *testing.T) {
 	eachSystem(t, func(t *testing.T, k *Keeper) {
 		const workers, each = 8, 40
 		var started, lost, failed atomic.Int64
-		var groups sync.Map
+		var groups, keepers sync.Map
 		stop := make(chan struct{})
 		var killer, wg sync.WaitGroup
 		killer.Go(func() {
@@ -232,6 +232,7 @@ func TestRandomKills(t *testing.T) {
 					return
 				case <-time.After(time.Duration(20+rand.IntN(80)) * time.Millisecond):
 					if pid := k.PID(); pid != 0 {
+						keepers.Store(pid, nil)
 						syscall.Kill(pid, syscall.SIGKILL)
 					}
 				}
@@ -282,6 +283,11 @@ func TestRandomKills(t *testing.T) {
 		}
 		groups.Range(func(pid, script any) bool {
 			expectGone(t, pid.(int))
+			return true
+		})
+		// What a keeper had started but not yet reported is gone too.
+		keepers.Range(func(pid, _ any) bool {
+			eventually(t, "the session is empty", func() bool { return len(sessionMembers(pid.(int))) == 0 })
 			return true
 		})
 	})

@@ -162,3 +162,38 @@ func childrenOf(pid int) (n int) {
 	}
 	return n
 }
+
+// A job in a group of its own outlives its leader, but not the keeper.
+func TestOwnGroup(t *testing.T) {
+	for _, end := range []struct {
+		name string
+		of   func(k *Keeper)
+	}{
+		{"closed", func(k *Keeper) { k.Close() }},
+		{"killed", func(k *Keeper) { syscall.Kill(k.PID(), syscall.SIGKILL) }},
+	} {
+		t.Run(end.name, func(t *testing.T) {
+			t.Parallel()
+			k, err := Start()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer k.Close()
+			p := run(t, k, Command{Script: `perl -e 'setpgrp; $| = 1; print "$$\n"; exec "sleep", "1000"' & sleep 1000`})
+			job := 0
+			if _, err := fmt.Fscan(p.Stdout, &job); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Signal(syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			exit(t, p)
+			expectGone(t, p.PID())
+			if len(members(job)) != 1 {
+				t.Fatalf("job %d leads no group", job)
+			}
+			end.of(k)
+			expectGone(t, job)
+		})
+	}
+}

@@ -76,6 +76,7 @@ func serve() error {
 
 	time.AfterFunc(shutdownLimit, func() { os.Exit(0) })
 	t.killAll()
+	killSession(os.Getpid())
 	return nil
 }
 

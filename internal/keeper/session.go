@@ -162,7 +162,7 @@ func (s *session) handle(r report) {
 
 // lose ends what a keeper left that ended unasked. The groups are killed right
 // after its sockets closed, when the numbers of the leaders can hardly have
-// been given to others.
+// been given to others; then what it had started but not reported.
 func (s *session) lose() {
 	s.mu.Lock()
 	left := s.processes
@@ -174,6 +174,8 @@ func (s *session) lose() {
 		}
 	}
 	s.cmd.Process.Kill()
+	awaitZombie(s.cmd.Process.Pid)
+	killSession(s.cmd.Process.Pid)
 	s.cmd.Wait()
 	s.closeFiles()
 	for _, p := range left {

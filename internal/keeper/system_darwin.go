@@ -9,6 +9,7 @@ import (
 //
 //	packets on local sockets      a stream with a single reader
 //	rights with close-on-exec     set just after, by the only thread that forks
+//	sessions found in /proc       only the known groups are killed
 //	PDEATHSIG                     only the agent kills when the keeper dies
 //	clone3, one reaping thread    syscall.ForkExec, a goroutine for each child
 //	waiting without reaping       kqueue
@@ -69,5 +70,7 @@ func outputPipe(p []int) error {
 func executable() (string, error) { return os.Executable() }
 
 func nameProcess() {}
+
+func killSession(int) {}
 
 func memoryFile() (*os.File, error) { return unlinkedFile() }

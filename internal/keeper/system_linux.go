@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"os"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,36 @@ func awaitZombie(pid int) {
 			return
 		}
 	}
+}
+
+// killSession kills all processes of a session but its leader: the commands of
+// a keeper, in whatever group they are. A session keeps its number from being
+// given away only while it has members, so its leader must not be reaped yet.
+func killSession(leader int) {
+	killed := map[int]bool{leader: true}
+	for more := true; more; {
+		more = false // until a look at all finds no new one
+		proc, err := os.ReadDir("/proc")
+		if err != nil {
+			return
+		}
+		for _, dir := range proc {
+			pid, err := strconv.Atoi(dir.Name())
+			if err != nil || killed[pid] || sessionOf(pid) != leader {
+				continue
+			}
+			syscall.Kill(pid, syscall.SIGKILL)
+			killed[pid], more = true, true
+		}
+	}
+}
+
+func sessionOf(pid int) int {
+	sid, err := unix.Getsid(pid)
+	if err != nil {
+		return 0
+	}
+	return sid
 }
 
 func socketpair(kind int) ([2]int, error) {

@@ -109,7 +109,7 @@ func (b *Backend) storeRefused(at time.Time, refused engine.RefusedRun) {
 	if r.state.StartTime.IsZero() {
 		r.state.StartTime = at
 	}
-	r.state.Status, r.state.Reason, r.state.EndTime = workflow.RunFailed, refused.Reason, latest(r.state.StartTime, at)
+	r.state.Status, r.state.EndTime, r.reason = workflow.RunFailed, latest(r.state.StartTime, at), refused.Reason
 	delete(b.live, r.id)
 	for number := range r.tasks {
 		if row := &r.tasks[number]; row.Status != workflow.TaskPending && !row.Status.Ended() {

@@ -36,7 +36,7 @@ func (r *run) view() engine.RunView {
 		ID: r.id, Name: r.publicName(), DAG: r.dag, ByOutcome: r.byOutcome, Context: r.context, Status: r.state.Status,
 		CreatedAt: r.createdAt, StartTime: r.state.StartTime, EndTime: r.state.EndTime, CancelTime: r.state.CancelTime,
 		TaskCount: r.state.Total, CompletedTasks: r.state.Completed, FailedTasks: r.state.Failed,
-		Reason: r.state.Reason, Actor: r.actor, Cause: r.cause, Revision: r.revision,
+		Reason: r.reason, Actor: r.actor, Cause: r.cause, Revision: r.revision,
 	}
 }
 

@@ -62,7 +62,8 @@ type run struct {
 	cause     string
 	createdAt time.Time
 
-	state workflow.RunChange
+	state  workflow.RunChange
+	reason string // why it was refused; empty otherwise
 	// tasks has a row for each node; one that was never written is pending. It is nil until the first is written.
 	tasks    []workflow.TaskChange
 	attempts map[int32][]workflow.AttemptChange

@@ -205,9 +205,12 @@ func (s *agentSession) recoverClaims(ctx context.Context) error {
 	return nil
 }
 
-// resolve finds what is needed to run the members: their specifications, and what their runs share.
+// resolve finds what is needed to run the members: their specifications, and what their runs share. Members for which
+// that is damaged have failed, so that they hold up nothing else.
 func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow) ([]engine.ClaimedDelivery, error) {
-	deliveries := make([]engine.ClaimedDelivery, 0, len(rows))
+	if len(s.runs) > maxKnownRuns {
+		clear(s.runs)
+	}
 	var hashes []workflow.Hash
 	var unknown []db.UUID
 	for i := range rows {
@@ -219,9 +222,6 @@ func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow
 			id := workflow.RunID(run)
 			if _, ok := s.runs[id]; ok {
 				continue
-			}
-			if len(s.runs) > maxKnownRuns {
-				clear(s.runs)
 			}
 			if row.HasValues[number] {
 				unknown = append(unknown, run)
@@ -237,22 +237,34 @@ func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow
 	if err := s.loadRuns(ctx, unknown); err != nil {
 		return nil, err
 	}
+	deliveries := make([]engine.ClaimedDelivery, 0, len(rows))
 	for i := range rows {
 		row := &rows[i]
 		members, err := unpackMembers(row.Runs, row.Dags, row.HasValues, row.Specs, row.Members)
 		if err != nil {
 			return nil, fmt.Errorf("delivery %d: %w", row.ID, err)
 		}
-		delivery := engine.ClaimedDelivery{ID: row.ID, ReplyTo: int(row.ReplyTo), ClaimedAt: row.ClaimedAt.UTC(), Tasks: make([]engine.ClaimedTask, len(members))}
+		delivery := engine.ClaimedDelivery{ID: row.ID, ReplyTo: int(row.ReplyTo), ClaimedAt: row.ClaimedAt.UTC(), Tasks: make([]engine.ClaimedTask, 0, len(members))}
+		broken := engine.Report{ReplyTo: int(row.ReplyTo), Agent: s.incarnation}
 		for number := range members {
 			member := &members[number]
-			run := s.runs[member.Run]
-			if run == nil {
-				run = &engine.RunInfo{ID: member.Run, Name: member.Run.String(), DAG: member.DAG, Values: &workflow.RunValues{}}
+			spec, run := specs[member.Spec], s.runs[member.Run]
+			if spec == nil || run == nil {
+				broken.Ends = append(broken.Ends, s.brokenEnd(member, delivery.ClaimedAt))
+				continue
 			}
-			delivery.Tasks[number] = engine.ClaimedTask{Member: member.Member, Spec: specs[member.Spec], Run: run}
+			delivery.Tasks = append(delivery.Tasks, engine.ClaimedTask{Member: member.Member, Spec: spec, Run: run})
 		}
-		deliveries = append(deliveries, delivery)
+		if len(delivery.Tasks) > 0 {
+			deliveries = append(deliveries, delivery)
+		} else {
+			broken.Done = []int64{row.ID}
+		}
+		if len(broken.Ends) > 0 {
+			if err := s.Report(ctx, &broken, nil, nil); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return deliveries, nil
 }
@@ -260,6 +272,15 @@ func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow
 // maxKnownRuns is the number of runs that a session remembers; beyond it, it begins anew.
 const maxKnownRuns = 20_000
 
+func (s *agentSession) brokenEnd(member *engine.DispatchMember, at time.Time) engine.End {
+	s.backend.logger.Error("what a task run needs is not stored, so it fails", "task_run", workflow.TaskRunID(member.Run, member.Node))
+	return engine.End{Member: member.Member, Result: workflow.Result{
+		Status: workflow.TaskFailed, Cause: workflow.CauseStart, EndTime: at, Agent: s.incarnation,
+		Reason: "the specification of the task or the values of the run are missing or damaged in the database",
+	}}
+}
+
+// loadRuns takes note of the runs that have values or a name. One that can't be read stays unknown.
 func (s *agentSession) loadRuns(ctx context.Context, ids []db.UUID) error {
 	if len(ids) == 0 {
 		return nil
@@ -276,7 +297,8 @@ func (s *agentSession) loadRuns(ctx context.Context, ids []db.UUID) error {
 		}
 		if len(row.RunValues) > 0 {
 			if err := json.Unmarshal(row.RunValues, info.Values); err != nil {
-				return fmt.Errorf("read the values of run %s: %w", id, err)
+				s.backend.logger.Error("the values of a run can't be read", "run", id, "error", err)
+				continue
 			}
 		}
 		s.runs[id] = info
@@ -334,7 +356,13 @@ func (s *agentSession) Report(ctx context.Context, report *engine.Report, logs [
 	if len(p.steps) == 0 {
 		return nil
 	}
-	if err := s.backend.retryMissingPartition(ctx, func() error { return interpretError(p.send(ctx, s.backend.pool)) }); err != nil {
+	err := s.backend.retryMissingPartition(ctx, func() error { return interpretError(p.send(ctx, s.backend.pool)) })
+	if isMissingPartition(err) {
+		// Retention has dropped the run: there is no place for its logs any more.
+		s.backend.logger.Warn("logs come too late and are thrown away", "error", err)
+		return s.Report(ctx, report, nil, orders)
+	}
+	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	if tells {
@@ -357,6 +385,10 @@ func (s *agentSession) WriteLogs(ctx context.Context, logs []engine.LogChunk) er
 			return s.backend.queries.InsertLogs(ctx, s.backend.on(tx), logRows(logs))
 		}))
 	})
+	if isMissingPartition(err) {
+		s.backend.logger.Warn("logs come too late and are thrown away", "error", err)
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("write logs: %w", err)
 	}

@@ -2,8 +2,11 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -126,6 +129,7 @@ func (b *Backend) newPool(ctx context.Context, connections int) (*pgxpool.Pool, 
 		config.MaxConnLifetime = b.options.ConnectionLifetime
 	}
 	setMode(config.ConnConfig, b.options.PreparedStatements)
+	setDialer(config.ConnConfig)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open a pool of connections: %w", withoutURL(err))
@@ -140,12 +144,19 @@ func setMode(config *pgx.ConnConfig, prepared bool) {
 	}
 }
 
-// withoutURL keeps the password of a URL out of errors.
+// withoutURL keeps the password of a URL out of errors. Where the URL itself can't be parsed, even the reason may
+// quote a part of the password, which was taken for a port.
 func withoutURL(err error) error {
-	if parse, ok := err.(*pgconn.ParseConfigError); ok { //nolint:errorlint // only itself holds the URL
-		return fmt.Errorf("it is not a PostgreSQL URL (postgres://user:password@host:port/database): %w", parse.Unwrap())
+	parse, ok := err.(*pgconn.ParseConfigError) //nolint:errorlint // only itself holds the URL
+	if !ok {
+		return err
 	}
-	return err
+	if _, urlErr := url.Parse(parse.ConnString); urlErr != nil {
+		return errors.New("it is not a PostgreSQL URL (postgres://user:password@host:port/database); special characters of the password must be written as %XX")
+	}
+	// The driver quotes the URL before the reason.
+	_, reason, _ := strings.Cut(parse.Error(), "`: ")
+	return fmt.Errorf("it is not a PostgreSQL URL (postgres://user:password@host:port/database): %s", reason)
 }
 
 func (b *Backend) readClock(ctx context.Context) error {

@@ -332,6 +332,14 @@ func (r *changeRows) task(run db.UUID, task *workflow.TaskChange) {
 	}
 }
 
+// inOrder is the end of what began at start: not before it, though the database's clock may have been set back in between.
+func inOrder(start, end time.Time) time.Time {
+	if !end.IsZero() && end.Before(start) {
+		return start
+	}
+	return end
+}
+
 func (r *changeRows) end(run db.UUID, task *workflow.TaskChange) {
 	e := &r.ended
 	if !r.endsOf {
@@ -343,7 +351,7 @@ func (r *changeRows) end(run db.UUID, task *workflow.TaskChange) {
 	}
 	e.Wanted++
 	e.Runs, e.Nodes, e.Codes = append(e.Runs, int32(len(e.RunIDs))), append(e.Nodes, task.Node), append(e.Codes, code) //nolint:gosec // bounded by the commit
-	e.StartTimes, e.EndTimes = append(e.StartTimes, microseconds(task.StartTime)), append(e.EndTimes, microseconds(task.EndTime))
+	e.StartTimes, e.EndTimes = append(e.StartTimes, microseconds(task.StartTime)), append(e.EndTimes, microseconds(inOrder(task.StartTime, task.EndTime)))
 	e.Agents = append(e.Agents, task.Agent)
 	if task.Reason != "" {
 		r.reasons.Wanted++
@@ -369,7 +377,7 @@ func (r *changeRows) attempt(run db.UUID, attempt *workflow.AttemptChange) {
 	a.RunIDs, a.Nodes = append(a.RunIDs, run), append(a.Nodes, attempt.Node)
 	a.Attempts, a.Statuses, a.Causes = append(a.Attempts, int16(attempt.Attempt)), append(a.Statuses, int16(attempt.Status)), append(a.Causes, int16(attempt.Cause)) //nolint:gosec // checked in the schema
 	a.ExitCodes, a.Agents, a.Reasons = append(a.ExitCodes, exit), append(a.Agents, attempt.Agent), append(a.Reasons, attempt.Reason)
-	a.StartTimes, a.EndTimes = append(a.StartTimes, attempt.StartTime), append(a.EndTimes, attempt.EndTime)
+	a.StartTimes, a.EndTimes = append(a.StartTimes, attempt.StartTime), append(a.EndTimes, inOrder(attempt.StartTime, attempt.EndTime))
 }
 
 func (r *changeRows) state(run db.UUID, change *workflow.Change) {
@@ -379,8 +387,8 @@ func (r *changeRows) state(run db.UUID, change *workflow.Change) {
 	s.TaskCounts = append(s.TaskCounts, int32(state.Total))             //nolint:gosec // bounded by memory
 	s.CompletedTasks = append(s.CompletedTasks, int32(state.Completed)) //nolint:gosec // bounded by memory
 	s.FailedTasks = append(s.FailedTasks, int32(state.Failed))          //nolint:gosec // bounded by memory
-	s.StartTimes, s.EndTimes = append(s.StartTimes, state.StartTime), append(s.EndTimes, state.EndTime)
-	s.CancelTimes, s.Reasons = append(s.CancelTimes, state.CancelTime), append(s.Reasons, state.Reason)
+	s.StartTimes, s.EndTimes = append(s.StartTimes, microseconds(state.StartTime)), append(s.EndTimes, microseconds(inOrder(state.StartTime, state.EndTime)))
+	s.CancelTimes = append(s.CancelTimes, microseconds(state.CancelTime))
 	if state.Status.Ended() {
 		r.gone.Buckets, r.gone.RunIDs = append(r.gone.Buckets, int16(change.ID.Bucket())), append(r.gone.RunIDs, run) //nolint:gosec // 12 bits
 	}

@@ -25,7 +25,9 @@ const (
 // jobArgs carry a job of the product through River: the kind is one of River's for all, so that
 // the handlers stay a table of ours.
 type jobArgs struct {
-	Name string          `json:"name"`
+	Name string `json:"name" river:"unique"`
+	// Key makes a job unique while it has not ended, beside its name.
+	Key  string          `json:"key,omitempty" river:"unique"`
 	Body json.RawMessage `json:"body,omitempty"`
 }
 
@@ -74,7 +76,8 @@ func (b *Backend) StartJobs(ctx context.Context, jobs *engine.Jobs, policy engin
 		Logger:       b.logger,
 		// Quiet when idle, and history that never slows the present.
 		CompletedJobRetentionPeriod: time.Hour,
-		PollOnly:                    !b.options.PreparedStatements && b.options.DirectURL == "",
+		// The pool may go through a pooler even where there is a direct way beside it.
+		PollOnly: !b.options.PreparedStatements,
 	})
 	if err != nil {
 		return fmt.Errorf("set River up: %w", err)
@@ -127,7 +130,7 @@ func (b *Backend) cleanup(ctx context.Context, policy engine.Retention) error {
 	on := b.on(b.pool)
 	if policy.Days > 0 {
 		now := b.clock.now()
-		if err := b.deleteUnusedPlans(ctx, now.AddDate(0, 0, -policy.Days-2)); err != nil {
+		if err := b.deleteUnusedPlans(ctx, now.AddDate(0, 0, -policy.Days)); err != nil {
 			return err
 		}
 		if err := b.queries.DeleteOldAgents(ctx, on, now.Add(-agentsKept(policy))); err != nil {
@@ -152,7 +155,10 @@ func (b *Backend) enqueueJobs(ctx context.Context, tx pgx.Tx, changes []*workflo
 	var params []river.InsertManyParams
 	for _, change := range changes {
 		for _, job := range change.Jobs {
-			insert := river.InsertManyParams{Args: jobArgs{Name: job.Kind, Body: job.Args}}
+			if len(job.Args) > 0 && !json.Valid(job.Args) {
+				return fmt.Errorf("%w: the arguments of job %s are not JSON", engine.ErrRefused, job.Kind)
+			}
+			insert := river.InsertManyParams{Args: jobArgs{Name: job.Kind, Key: job.Key, Body: job.Args}}
 			if job.Key != "" {
 				insert.InsertOpts = &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: unfinishedJobs}}
 			}

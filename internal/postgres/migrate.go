@@ -117,6 +117,7 @@ func connectDirect(ctx context.Context, options Options) (*pgx.Conn, error) {
 		return nil, fmt.Errorf("read backend_url: %w", withoutURL(err))
 	}
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	setDialer(config)
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)

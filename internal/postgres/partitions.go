@@ -3,8 +3,10 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -69,51 +71,111 @@ var partitionedTables = []struct{ name, options string }{
 	{"logs", "fillfactor = 100"},
 }
 
-// EnsurePartitions makes the partitions of the current interval and of those ahead.
+// EnsurePartitions makes the partitions of the current interval and of those ahead, where there are none. Those
+// of another interval, from before the setting was changed, stay; new ones fill the gaps between them.
 func (b *Backend) EnsurePartitions(ctx context.Context) error {
-	err := pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
-		on := b.on(tx)
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", b.schema.key("partitions")); err != nil {
-			return fmt.Errorf("lock: %w", err)
-		}
-		now := b.clock.now()
-		start := b.options.Interval.floor(now)
-		for range partitionsAhead + 1 {
-			end := b.options.Interval.next(start)
-			for _, table := range partitionedTables {
-				_, err := b.queries.EnsurePartition(ctx, on, db.EnsurePartitionParams{
-					Parent: table.name, Suffix: partitionSuffix(start), Options: table.options,
-					LowerBound: workflow.FirstRunID(start).String(), UpperBound: workflow.FirstRunID(end).String(),
-				})
-				if err != nil {
-					return fmt.Errorf("%s from %s: %w", table.name, start.Format(time.RFC3339), err)
-				}
-			}
-			start = end
-		}
-		return b.ensureFeedPartitions(ctx, on, now)
-	})
+	// Nearly always there is nothing to do, and then nobody waits for one who drops partitions.
+	missing, err := b.missingPartitions(ctx, b.on(b.pool))
+	if err == nil && len(missing) > 0 {
+		err = pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error { return b.makePartitions(ctx, tx) })
+	}
 	if err != nil {
 		return fmt.Errorf("make partitions: %w", err)
 	}
 	return nil
 }
 
-// The feed has partitions of an hour, which are dropped when they are two hours old.
-func (b *Backend) ensureFeedPartitions(ctx context.Context, on connection, now time.Time) error {
-	start := Hour.floor(now)
-	for range partitionsAhead + 1 {
-		end := start.Add(time.Hour)
-		_, err := b.queries.EnsurePartition(ctx, on, db.EnsurePartitionParams{
-			Parent: "feed", Suffix: partitionSuffix(start), Options: "fillfactor = 100",
-			LowerBound: start.Format(time.RFC3339), UpperBound: end.Format(time.RFC3339),
-		})
+func (b *Backend) makePartitions(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", b.schema.key("partitions")); err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	missing, err := b.missingPartitions(ctx, b.on(tx))
+	if err != nil {
+		return err
+	}
+	for _, partition := range missing {
+		if _, err := b.queries.EnsurePartition(ctx, b.on(tx), partition); err != nil {
+			return fmt.Errorf("%s_%s: %w", partition.Parent, partition.Suffix, err)
+		}
+	}
+	return nil
+}
+
+// missingPartitions are those to be made.
+func (b *Backend) missingPartitions(ctx context.Context, on connection) ([]db.EnsurePartitionParams, error) {
+	var missing []db.EnsurePartitionParams
+	now := b.clock.now()
+	for _, table := range partitionedTables {
+		existing, err := b.partitions(ctx, on, table.name)
 		if err != nil {
-			return fmt.Errorf("feed from %s: %w", start.Format(time.RFC3339), err)
+			return nil, err
+		}
+		covered := make([]span, 0, len(existing))
+		for _, part := range existing {
+			lower, lowerErr := workflow.ParseRunID(part.lower)
+			upper, upperErr := workflow.ParseRunID(part.upper)
+			if err := errors.Join(lowerErr, upperErr); err != nil {
+				return nil, fmt.Errorf("partition %s: %w", part.Name, err)
+			}
+			covered = append(covered, span{lower.Time(), upper.Time()})
+		}
+		for _, gap := range b.options.Interval.gaps(now, covered) {
+			missing = append(missing, db.EnsurePartitionParams{
+				Parent: table.name, Suffix: partitionSuffix(gap.from), Options: table.options,
+				LowerBound: workflow.FirstRunID(gap.from).String(), UpperBound: workflow.FirstRunID(gap.to).String(),
+			})
+		}
+	}
+	feed, err := b.partitions(ctx, on, "feed")
+	if err != nil {
+		return nil, err
+	}
+	return append(missing, missingFeedPartitions(now, feed)...), nil
+}
+
+// span is the time from (including) to (excluding).
+type span struct{ from, to time.Time }
+
+// gaps are the parts of the current interval and of those ahead that no span covers.
+func (i Interval) gaps(now time.Time, covered []span) []span {
+	slices.SortFunc(covered, func(a, b span) int { return a.from.Compare(b.from) })
+	var gaps []span
+	start := i.floor(now)
+	for range partitionsAhead + 1 {
+		end := i.next(start)
+		at := start
+		for _, part := range covered {
+			if part.from.After(at) && part.from.Before(end) {
+				gaps = append(gaps, span{at, part.from})
+			}
+			if part.from.Before(end) && part.to.After(at) {
+				at = part.to
+			}
+		}
+		if at.Before(end) {
+			gaps = append(gaps, span{at, end})
 		}
 		start = end
 	}
-	return nil
+	return gaps
+}
+
+// The feed has partitions of an hour, which are dropped when they are two hours old.
+func missingFeedPartitions(now time.Time, existing []partition) []db.EnsurePartitionParams {
+	var missing []db.EnsurePartitionParams
+	start := Hour.floor(now)
+	for range partitionsAhead + 1 {
+		end := start.Add(time.Hour)
+		name := "feed_" + partitionSuffix(start)
+		if !slices.ContainsFunc(existing, func(part partition) bool { return part.Name == name }) {
+			missing = append(missing, db.EnsurePartitionParams{
+				Parent: "feed", Suffix: partitionSuffix(start), Options: "fillfactor = 100",
+				LowerBound: start.Format(time.RFC3339), UpperBound: end.Format(time.RFC3339),
+			})
+		}
+		start = end
+	}
+	return missing
 }
 
 func partitionSuffix(start time.Time) string { return start.Format("20060102t15") }
@@ -128,8 +190,8 @@ type partition struct {
 
 var boundPattern = regexp.MustCompile(`FROM \('([^']*)'\) TO \('([^']*)'\)`)
 
-func (b *Backend) partitions(ctx context.Context, parent string) ([]partition, error) {
-	text, err := b.queries.ListPartitions(ctx, b.on(b.pool), parent)
+func (b *Backend) partitions(ctx context.Context, on connection, parent string) ([]partition, error) {
+	text, err := b.queries.ListPartitions(ctx, on, parent)
 	if err != nil {
 		return nil, fmt.Errorf("list the partitions of %s: %w", parent, err)
 	}
@@ -151,34 +213,16 @@ func (b *Backend) partitions(ctx context.Context, parent string) ([]partition, e
 // those that hold a live run, and the feed's that are two hours old. It detaches them
 // concurrently, so that commits go on, and finishes what a crash left half done.
 func (b *Backend) DropPartitions(ctx context.Context, before time.Time) error {
+	if err := b.dropLeftovers(ctx); err != nil {
+		return err
+	}
 	for _, table := range partitionedTables {
-		partitions, err := b.partitions(ctx, table.name)
+		partitions, err := b.partitions(ctx, b.on(b.pool), table.name)
 		if err != nil {
 			return err
 		}
 		for _, part := range partitions {
-			upper, err := workflow.ParseRunID(part.upper)
-			if err != nil || upper.Time().After(before) {
-				continue
-			}
-			lower, err := workflow.ParseRunID(part.lower)
-			if err != nil {
-				continue
-			}
-			live, err := b.queries.CountLiveRunsBetween(ctx, b.on(b.pool), db.CountLiveRunsBetweenParams{LowerBound: db.UUID(lower), UpperBound: db.UUID(upper)})
-			if err != nil {
-				return fmt.Errorf("look for live runs in partition %s: %w", part.Name, err)
-			}
-			if live > 0 {
-				b.logger.Info("retention keeps a partition because runs in it have not ended", "partition", part.Name, "live_runs", live)
-				continue
-			}
-			if table.name == "runs" {
-				if _, err := b.queries.DeleteRunNames(ctx, b.on(b.pool), db.DeleteRunNamesParams{LowerBound: db.UUID(lower), UpperBound: db.UUID(upper)}); err != nil {
-					return fmt.Errorf("delete the names of dropped runs: %w", err)
-				}
-			}
-			if err := b.dropPartition(ctx, table.name, part); err != nil {
+			if err := b.dropOld(ctx, table.name, part, before); err != nil {
 				return err
 			}
 		}
@@ -186,10 +230,57 @@ func (b *Backend) DropPartitions(ctx context.Context, before time.Time) error {
 	return b.dropFeedPartitions(ctx)
 }
 
+// dropOld drops a partition of the history if it is old enough and nothing in it lives.
+func (b *Backend) dropOld(ctx context.Context, parent string, part partition, before time.Time) error {
+	lower, lowerErr := workflow.ParseRunID(part.lower)
+	upper, upperErr := workflow.ParseRunID(part.upper)
+	if err := errors.Join(lowerErr, upperErr); err != nil {
+		return fmt.Errorf("partition %s: %w", part.Name, err)
+	}
+	if upper.Time().After(before) {
+		return nil
+	}
+	live, err := b.queries.CountLiveRunsBetween(ctx, b.on(b.pool), db.CountLiveRunsBetweenParams{LowerBound: db.UUID(lower), UpperBound: db.UUID(upper)})
+	if err != nil {
+		return fmt.Errorf("look for live runs in partition %s: %w", part.Name, err)
+	}
+	if live > 0 {
+		b.logger.Info("retention keeps a partition because runs in it have not ended", "partition", part.Name, "live_runs", live)
+		return nil
+	}
+	if parent == "runs" {
+		if _, err := b.queries.DeleteRunNames(ctx, b.on(b.pool), db.DeleteRunNamesParams{LowerBound: db.UUID(lower), UpperBound: db.UUID(upper)}); err != nil {
+			return fmt.Errorf("delete the names of dropped runs: %w", err)
+		}
+	}
+	return b.dropPartition(ctx, parent, part)
+}
+
+// leftoverPattern is the form of the names of partitions: the table and the beginning.
+var leftoverPattern = regexp.MustCompile(`^([a-z_]+)_\d{8}t\d{2}$`)
+
+// dropLeftovers drops tables that were detached, and not dropped because the process died.
+func (b *Backend) dropLeftovers(ctx context.Context) error {
+	names, err := b.queries.ListLooseTables(ctx, b.on(b.pool), b.schema.state())
+	if err != nil {
+		return fmt.Errorf("look for partitions that were detached: %w", err)
+	}
+	for _, name := range names {
+		if !leftoverPattern.MatchString(name) {
+			continue
+		}
+		if _, err := b.pool.Exec(ctx, "DROP TABLE IF EXISTS "+pgx.Identifier{b.schema.state(), name}.Sanitize()); err != nil {
+			return fmt.Errorf("drop the detached partition %s: %w", name, err)
+		}
+		b.logger.Info("retention dropped a partition that was detached before", "partition", name)
+	}
+	return nil
+}
+
 const feedKept = 2 * time.Hour
 
 func (b *Backend) dropFeedPartitions(ctx context.Context) error {
-	partitions, err := b.partitions(ctx, "feed")
+	partitions, err := b.partitions(ctx, b.on(b.pool), "feed")
 	if err != nil {
 		return err
 	}
@@ -213,7 +304,7 @@ func (b *Backend) dropPartition(ctx context.Context, parent string, part partiti
 		detach = "ALTER TABLE " + table + " DETACH PARTITION " + leaf + " FINALIZE"
 	}
 	// Without prepared statements, because DETACH … CONCURRENTLY can't run in a transaction.
-	for _, statement := range []string{detach, "DROP TABLE " + leaf} {
+	for _, statement := range []string{detach, "DROP TABLE IF EXISTS " + leaf} {
 		if _, err := b.pool.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol); err != nil {
 			return fmt.Errorf("drop partition %s: %w", part.Name, err)
 		}

@@ -35,26 +35,27 @@ type batchSender interface {
 
 // pipeline sends several statements of package db in one round trip, which is
 // one transaction unless it is sent in one that is already open. A step is called twice: first its
-// statement is recorded, then its results are read.
+// statement is recorded, then its results are read. A pipeline may be sent again.
 type pipeline struct {
 	schema *schema
 	steps  []func(db.DBTX) error
-	batch  pgx.Batch
 }
 
 var errRecorded = errors.New("recorded")
 
 // add appends one statement: step must make exactly one call that uses its argument.
-func (p *pipeline) add(step func(db.DBTX) error) {
-	if err := step(recorder{p}); err != nil && !errors.Is(err, errRecorded) {
-		panic("a step failed before it was sent: " + err.Error()) // the step is wrong: nothing was asked yet
-	}
-	p.steps = append(p.steps, step)
-}
+func (p *pipeline) add(step func(db.DBTX) error) { p.steps = append(p.steps, step) }
 
 // send runs the statements. The first error is returned; then nothing was stored.
 func (p *pipeline) send(ctx context.Context, to batchSender) (err error) {
-	results := to.SendBatch(ctx, &p.batch)
+	// A batch is sent once: the driver notes in it what one connection has prepared.
+	var batch pgx.Batch
+	for _, step := range p.steps {
+		if err := step(recorder{p.schema, &batch}); err != nil && !errors.Is(err, errRecorded) {
+			panic("a step failed before it was sent: " + err.Error()) // the step is wrong: nothing was asked yet
+		}
+	}
+	results := to.SendBatch(ctx, &batch)
 	defer func() {
 		if closeErr := results.Close(); err == nil {
 			err = closeErr
@@ -68,10 +69,13 @@ func (p *pipeline) send(ctx context.Context, to batchSender) (err error) {
 	return nil
 }
 
-type recorder struct{ pipeline *pipeline }
+type recorder struct {
+	schema *schema
+	batch  *pgx.Batch
+}
 
 func (r recorder) record(sql string, args []any) {
-	r.pipeline.batch.Queue(r.pipeline.schema.rewrite(sql), args...)
+	r.batch.Queue(r.schema.rewrite(sql), args...)
 }
 
 func (r recorder) Exec(_ context.Context, sql string, args ...any) (pgconn.CommandTag, error) {

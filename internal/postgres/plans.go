@@ -151,7 +151,7 @@ func (b *Backend) loadGraph(ctx context.Context, hash workflow.Hash) (*workflow.
 	for i, row := range specRows {
 		var spec workflow.TaskSpec
 		if err := json.Unmarshal(row.Body, &spec); err != nil {
-			return nil, fmt.Errorf("specification %s: %w", workflow.Hash(row.Hash), err)
+			return nil, fmt.Errorf("%w: specification %s: %w", engine.ErrRefused, workflow.Hash(row.Hash), err)
 		}
 		index[row.Hash], specs[i] = int32(i), workflow.SchedulingOf(&spec, workflow.Hash(row.Hash)) //nolint:gosec // an index
 	}
@@ -170,10 +170,14 @@ func (b *Backend) loadGraph(ctx context.Context, hash workflow.Hash) (*workflow.
 		}
 		nodes[i] = workflow.Node{Spec: spec, Dependencies: row.Dependencies}
 	}
-	return workflow.NewGraph(nodes, specs) //nolint:wrapcheck // wrapped by the caller
+	graph, err := workflow.NewGraph(nodes, specs)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", engine.ErrRefused, err)
+	}
+	return graph, nil
 }
 
-// taskSpecs gives the specifications with the given hashes.
+// taskSpecs gives the specifications with the given hashes; nil for one that is not stored or can't be read.
 func (b *Backend) taskSpecs(ctx context.Context, hashes []workflow.Hash) (map[workflow.Hash]*workflow.TaskSpec, error) {
 	found := make(map[workflow.Hash]*workflow.TaskSpec, len(hashes))
 	var missing []db.UUID
@@ -195,9 +199,6 @@ func (b *Backend) taskSpecs(ctx context.Context, hashes []workflow.Hash) (map[wo
 	if err != nil {
 		return nil, fmt.Errorf("load task specifications: %w", interpretError(err))
 	}
-	if len(rows) != len(missing) {
-		return nil, fmt.Errorf("load task specifications: %d of %d are stored: %w", len(rows), len(missing), engine.ErrRefused)
-	}
 	b.plans.mutex.Lock()
 	defer b.plans.mutex.Unlock()
 	if b.plans.specs == nil || len(b.plans.specs) > maxCachedSpecs {
@@ -206,15 +207,30 @@ func (b *Backend) taskSpecs(ctx context.Context, hashes []workflow.Hash) (map[wo
 	for _, row := range rows {
 		spec := new(workflow.TaskSpec)
 		if err := json.Unmarshal(row.Body, spec); err != nil {
-			return nil, fmt.Errorf("load task specification %s: %w", workflow.Hash(row.Hash), err)
+			b.logger.Error("a task specification can't be read", "specification", workflow.Hash(row.Hash), "error", err)
+			continue
 		}
 		b.plans.specs[workflow.Hash(row.Hash)], found[workflow.Hash(row.Hash)] = spec, spec
 	}
 	return found, nil
 }
 
-// deleteUnusedPlans removes what no run of the kept history can need.
+// plansKept is how long plans outlive the last partition with runs that could need them, in days: enough for any time zone.
+const plansKept = 2
+
+// deleteUnusedPlans removes what no run of the kept history can need: history before the given time is dropped, but
+// partitions with live runs are kept longer.
 func (b *Backend) deleteUnusedPlans(ctx context.Context, before time.Time) error {
+	partitions, err := b.partitions(ctx, b.on(b.pool), "runs")
+	if err != nil {
+		return err
+	}
+	for _, part := range partitions {
+		if lower, err := workflow.ParseRunID(part.lower); err == nil && lower.Time().Before(before) {
+			before = lower.Time()
+		}
+	}
+	before = before.AddDate(0, 0, -plansKept)
 	if _, err := b.queries.DeleteUnusedPlans(ctx, b.on(b.pool), before); err != nil {
 		return fmt.Errorf("delete unused plans: %w", err)
 	}

@@ -14,8 +14,18 @@ import (
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
+// reading bounds a statement for people. The driver asks the server to cancel it when the time is over.
+func (b *Backend) reading(ctx context.Context) (context.Context, context.CancelFunc) {
+	if b.options.StatementTimeout <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, b.options.StatementTimeout)
+}
+
 // FindRun implements engine.Reader.
 func (b *Backend) FindRun(ctx context.Context, id string) (engine.RunView, error) {
+	ctx, cancel := b.reading(ctx)
+	defer cancel()
 	run, err := workflow.ParseRunID(id)
 	if err != nil {
 		uuid, err := b.queries.FindRunByName(ctx, b.on(b.pool), db.FindRunByNameParams{Kind: nameCustom, Name: id})
@@ -65,6 +75,8 @@ const (
 
 // Runs implements engine.Reader.
 func (b *Backend) Runs(ctx context.Context, filter engine.RunFilter) (engine.RunList, error) {
+	ctx, cancel := b.reading(ctx)
+	defer cancel()
 	since, until := workflow.FirstRunID(filter.Since), workflow.RunID{0: 0xff, 1: 0xff, 2: 0xff, 3: 0xff, 4: 0xff, 5: 0xff}
 	if filter.Since.IsZero() {
 		since = workflow.RunID{}
@@ -114,6 +126,8 @@ func (b *Backend) Runs(ctx context.Context, filter engine.RunFilter) (engine.Run
 
 // TaskRuns implements engine.Reader.
 func (b *Backend) TaskRuns(ctx context.Context, run workflow.RunID) ([]engine.TaskRunView, error) {
+	ctx, cancel := b.reading(ctx)
+	defer cancel()
 	rows, err := b.queries.ListTaskRunViews(ctx, b.on(b.pool), db.UUID(run))
 	if err != nil {
 		return nil, fmt.Errorf("read the task runs of run %s: %w", run, interpretError(err))
@@ -148,6 +162,8 @@ func timeOf(value any) time.Time {
 
 // Plan implements engine.Reader.
 func (b *Backend) Plan(ctx context.Context, run workflow.RunID) ([]engine.PlanNode, error) {
+	ctx, cancel := b.reading(ctx)
+	defer cancel()
 	plan, err := b.queries.GetRunPlan(ctx, b.on(b.pool), db.UUID(run))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, &engine.UnknownRunError{ID: run.String()}
@@ -168,6 +184,8 @@ func (b *Backend) Plan(ctx context.Context, run workflow.RunID) ([]engine.PlanNo
 
 // Logs implements engine.Reader.
 func (b *Backend) Logs(ctx context.Context, run workflow.RunID, node int32, after engine.LogPlace, limit int) ([]engine.LogChunk, error) {
+	ctx, cancel := b.reading(ctx)
+	defer cancel()
 	rows, err := b.queries.ListLogs(ctx, b.on(b.logPool), db.ListLogsParams{
 		RunID: db.UUID(run), Node: node, Attempt: int16(after.Attempt), Seq: after.Seq, Most: int32(limit), //nolint:gosec // small
 	})
@@ -185,6 +203,8 @@ func (b *Backend) Logs(ctx context.Context, run workflow.RunID, node int32, afte
 
 // Queues implements engine.Reader.
 func (b *Backend) Queues(ctx context.Context) ([]engine.QueueView, error) {
+	ctx, cancel := b.reading(ctx)
+	defer cancel()
 	rows, err := b.queries.ListQueueViews(ctx, b.on(b.pool))
 	if err != nil {
 		return nil, fmt.Errorf("read the queues: %w", interpretError(err))
@@ -198,6 +218,8 @@ func (b *Backend) Queues(ctx context.Context) ([]engine.QueueView, error) {
 
 // Agents implements engine.Reader.
 func (b *Backend) Agents(ctx context.Context) ([]engine.AgentView, error) {
+	ctx, cancel := b.reading(ctx)
+	defer cancel()
 	rows, err := b.queries.ListAgentViews(ctx, b.on(b.pool))
 	if err != nil {
 		return nil, fmt.Errorf("read the agents: %w", interpretError(err))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/cyclonetix/cyclonetix/db"
@@ -167,6 +168,9 @@ func (w *packer) end(end *engine.End) {
 	w.time(end.EndTime)
 }
 
+// leastEnd is the size of the smallest end: flags (two bytes), node, attempt, delivery, and two times.
+const leastEnd = 7
+
 func unpackReport(body []byte, replyTo int) (*engine.Report, error) {
 	r := unpacker{buffer: body}
 	if version := r.uint(); version != reportVersion {
@@ -179,7 +183,7 @@ func unpackReport(body []byte, replyTo int) (*engine.Report, error) {
 		report.Done = append(report.Done, last)
 	}
 	ends := r.count()
-	report.Ends = make([]engine.End, 0, ends)
+	report.Ends = make([]engine.End, 0, min(ends, len(r.buffer)/leastEnd))
 	for range ends {
 		report.Ends = append(report.Ends, r.end(report.Agent))
 	}
@@ -274,10 +278,15 @@ func (r *unpacker) end(agent int64) engine.End {
 		end.ExitCode = &code
 	}
 	if flags&endHasReason != 0 {
-		end.Reason = string(r.bytes(r.count()))
+		end.Reason = storable(string(r.bytes(r.count())))
 	}
 	end.StartTime, end.EndTime = r.time(), r.time()
 	return end
+}
+
+// storable is text that a column can hold: an agent may quote what is no text.
+func storable(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }
 
 // packFeed gives what a commit changed, for live pages: for each run its id, the number of its changed

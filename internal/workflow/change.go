@@ -86,7 +86,6 @@ type RunChange struct {
 	Status                         RunStatus
 	StartTime, EndTime, CancelTime time.Time
 	Total, Completed, Failed       int
-	Reason                         string
 }
 
 // RunEvent is something that happened to a run and has no column of its own.
