@@ -41,7 +41,9 @@ func (p *program) service(ctx context.Context) (service api.Service, done func()
 	}
 	connect, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
-	backend, err := postgres.Open(connect, postgresOptions(settings, url, nil))
+	options := postgresOptions(settings, url, nil)
+	options.Visit = true
+	backend, err := postgres.Open(connect, options)
 	if err != nil {
 		return nil, nil, p.explainDatabase(err)
 	}

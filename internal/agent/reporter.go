@@ -33,7 +33,7 @@ type leaving struct {
 }
 
 // reporter tells writers how tasks ended. What comes while a report is under
-// way makes up the next one; there is no timer. A report is sent again until it
+// way makes up the next one; only an agent with more tasks than slots lingers. A report is sent again until it
 // is stored.
 type reporter struct {
 	session  engine.AgentSession

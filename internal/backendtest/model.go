@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	modelSeeds = flag.Int("backendtest.seeds", 16, "number of scripts of the model test")
+	modelSeeds = flag.Int("backendtest.seeds", 12, "number of scripts of the model test")
 	modelFirst = flag.Int("backendtest.first", 0, "seed of the first script of the model test")
 )
 
@@ -263,7 +263,7 @@ func (p *play) happen(event chaos) {
 
 // await polls until the condition holds.
 func (p *play) await(what string, holds func() bool) bool {
-	for deadline := time.Now().Add(2 * patience); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * patience); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			p.Errorf("it never happens that %s", what)
 			return false

@@ -120,8 +120,8 @@ var orchestratorTests = []test{
 
 // failEachCommit plays a script again and again; each time another commit fails, in another way.
 func (w *world) failEachCommit(make func() *script) {
-	for number := range int32(10) {
-		for _, fault := range []Fault{Before, Unknown, After} {
+	for number := range int32(8) {
+		for _, fault := range []Fault{Unknown, After} {
 			p := newPlay(w, 1, make(), w.backend)
 			var commits atomic.Int32
 			p.plan = func(call string) Fault {

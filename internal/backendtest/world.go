@@ -176,7 +176,7 @@ func (w *world) startOf(of engine.Submission) *workflow.Run {
 func (w *world) advance(run *workflow.Run, answered []engine.MailKey, events ...workflow.Event) (*workflow.Change, engine.CommitResult) {
 	w.Helper()
 	change := w.decide(run, events...)
-	result := w.commit(&engine.Commit{Changes: []*workflow.Change{change}, Dispatches: w.dispatches(run, change.Queue, 1), Mail: answered})
+	result := w.commit(&engine.Commit{At: change.At, Changes: []*workflow.Change{change}, Dispatches: w.dispatches(run, change.Queue, 1), Mail: answered})
 	run.Apply(change)
 	return change, result
 }

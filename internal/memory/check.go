@@ -102,11 +102,8 @@ func (r *run) check(change *workflow.Change) error {
 		for _, earlier := range r.attempts[attempt.Node] {
 			known = known || earlier.Attempt == attempt.Attempt
 		}
-		switch {
-		case known || attempt.Attempt < 1 || !attempt.Status.Ended():
+		if known || attempt.Attempt < 1 || !attempt.Status.Ended() {
 			return refuse("attempt %d of %s can't be superseded as %s", attempt.Attempt, workflow.TaskRunID(r.id, attempt.Node), attempt.Status)
-		case !attempt.EndTime.IsZero() && attempt.EndTime.Before(attempt.StartTime):
-			return refuse("attempt %d of %s ends before it starts", attempt.Attempt, workflow.TaskRunID(r.id, attempt.Node))
 		}
 		superseded[key{attempt.Node, attempt.Attempt}] = true
 	}
@@ -134,8 +131,6 @@ func checkTask(row *workflow.TaskChange, stored workflow.TaskChange) error {
 		return refuse("%s is never stored", row.Status)
 	case row.Status.Ended() == row.EndTime.IsZero():
 		return refuse("it is %s, and its end time is %v", row.Status, row.EndTime)
-	case !row.EndTime.IsZero() && row.EndTime.Before(row.StartTime):
-		return refuse("it ends before it starts")
 	case (row.Attempt == 0) != (row.Delivery == 0):
 		return refuse("it has the attempt %d and the delivery %d", row.Attempt, row.Delivery)
 	case row.Attempt == 0 && (!row.QueuedTime.IsZero() || !row.StartTime.IsZero() || !row.Status.Ended() ||
@@ -155,8 +150,6 @@ func checkState(state *workflow.RunChange) error {
 		return refuse("it is %s, and its end time is %v", state.Status, state.EndTime)
 	case (state.Status == workflow.RunPending) != state.StartTime.IsZero():
 		return refuse("it is %s, and its start time is %v", state.Status, state.StartTime)
-	case !state.EndTime.IsZero() && state.EndTime.Before(state.StartTime):
-		return refuse("it ends before it starts")
 	case state.Status == workflow.RunCancelled && state.CancelTime.IsZero():
 		return refuse("nobody cancelled it")
 	case state.Completed < 0 || state.Failed < 0 || state.Completed+state.Failed > state.Total:

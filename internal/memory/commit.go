@@ -74,12 +74,14 @@ func (b *Backend) store(change *workflow.Change) {
 		if r.attempts == nil {
 			r.attempts = map[int32][]workflow.AttemptChange{}
 		}
+		attempt.EndTime = inOrder(attempt.StartTime, attempt.EndTime)
 		r.attempts[attempt.Node] = append(r.attempts[attempt.Node], attempt)
 	}
 	for _, row := range change.Tasks {
 		if row.QueuedTime.IsZero() {
 			row.QueuedTime = r.tasks[row.Node].QueuedTime
 		}
+		row.EndTime = inOrder(row.StartTime, row.EndTime)
 		r.tasks[row.Node] = row
 	}
 	for _, timer := range change.DropTimers {
@@ -91,6 +93,7 @@ func (b *Backend) store(change *workflow.Change) {
 	r.events = append(r.events, change.Events...)
 	if change.Run != nil {
 		r.state = *change.Run
+		r.state.EndTime = inOrder(r.state.StartTime, r.state.EndTime)
 		if r.state.Status.Ended() {
 			delete(b.live, r.id)
 		}
@@ -109,11 +112,11 @@ func (b *Backend) storeRefused(at time.Time, refused engine.RefusedRun) {
 	if r.state.StartTime.IsZero() {
 		r.state.StartTime = at
 	}
-	r.state.Status, r.state.EndTime, r.reason = workflow.RunFailed, latest(r.state.StartTime, at), refused.Reason
+	r.state.Status, r.state.EndTime, r.reason = workflow.RunFailed, inOrder(r.state.StartTime, at), refused.Reason
 	delete(b.live, r.id)
 	for number := range r.tasks {
 		if row := &r.tasks[number]; row.Status != workflow.TaskPending && !row.Status.Ended() {
-			row.Status, row.Cause, row.EndTime = workflow.TaskCancelled, workflow.CauseRefused, latest(row.StartTime, at)
+			row.Status, row.Cause, row.EndTime = workflow.TaskCancelled, workflow.CauseRefused, inOrder(row.StartTime, at)
 		}
 	}
 	for key := range b.timers {
@@ -123,9 +126,10 @@ func (b *Backend) storeRefused(at time.Time, refused engine.RefusedRun) {
 	}
 }
 
-func latest(one, other time.Time) time.Time {
-	if one.After(other) {
-		return one
+// inOrder is the end of what began at start: not before it, though a clock may have been set back.
+func inOrder(start, end time.Time) time.Time {
+	if !end.IsZero() && end.Before(start) {
+		return start
 	}
-	return other
+	return end
 }

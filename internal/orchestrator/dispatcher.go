@@ -36,7 +36,6 @@ type dispatcher struct {
 
 	flushBacklog bool
 	backlogAt    time.Time
-	backlogDirty map[backlogKey]bool
 }
 
 // queue is what is known of one queue.
@@ -63,11 +62,11 @@ type backlogKey struct {
 // lane holds the waiting tasks of one class and priority.
 type lane struct {
 	laneKey
-	queue    *queue
-	ring     []*runQueue
-	waiting  int
-	agents   int // that serve it
-	oldestAt time.Time
+	queue   *queue
+	ring    []*runQueue
+	waiting int
+	dirty   bool // waiting changed since the backlog was written
+	agents  int  // that serve it
 }
 
 // runQueue holds the waiting tasks of one run in one lane.
@@ -81,14 +80,25 @@ type runQueue struct {
 func newDispatcher() *dispatcher {
 	return &dispatcher{
 		queues: map[string]*queue{}, lanes: map[laneKey]*lane{}, specLanes: map[*workflow.Graph][]*lane{},
-		backlogDirty: map[backlogKey]bool{},
 	}
 }
 
 // maxKnownGraphs bounds specLanes.
 const maxKnownGraphs = 10_000
 
-func (d *dispatcher) laneOf(graph *workflow.Graph, node int32) *lane {
+func (d *dispatcher) laneOf(e *entry, node int32) *lane {
+	if e.lanes == nil {
+		e.lanes = d.lanesOf(e.run.Graph)
+	}
+	index := e.run.Graph.SpecIndex(node)
+	if e.lanes[index] == nil {
+		e.lanes[index] = d.lane(&e.run.Graph.Specs[index])
+	}
+	return e.lanes[index]
+}
+
+// lanesOf gives the lanes of a graph's specifications, which all runs of the graph share; nil for those not yet looked up.
+func (d *dispatcher) lanesOf(graph *workflow.Graph) []*lane {
 	lanes := d.specLanes[graph]
 	if lanes == nil {
 		if len(d.specLanes) > maxKnownGraphs {
@@ -97,11 +107,7 @@ func (d *dispatcher) laneOf(graph *workflow.Graph, node int32) *lane {
 		lanes = make([]*lane, len(graph.Specs))
 		d.specLanes[graph] = lanes
 	}
-	index := graph.SpecIndex(node)
-	if lanes[index] == nil {
-		lanes[index] = d.lane(&graph.Specs[index])
-	}
-	return lanes[index]
+	return lanes
 }
 
 func (d *dispatcher) lane(spec *workflow.Scheduling) *lane {
@@ -181,7 +187,7 @@ func (d *dispatcher) take(e *entry, change *workflow.Change) {
 
 // count keeps the number of members in the table or with agents.
 func (d *dispatcher) count(e *entry, node int32, by int) {
-	queue := d.laneOf(e.run.Graph, node).queue
+	queue := d.laneOf(e, node).queue
 	queue.inFlight += by
 	if by < 0 {
 		queue.ended -= by
@@ -189,9 +195,9 @@ func (d *dispatcher) count(e *entry, node int32, by int) {
 }
 
 func (d *dispatcher) push(e *entry, member workflow.Member, at time.Time) {
-	to := d.laneOf(e.run.Graph, member.Node)
+	to := d.laneOf(e, member.Node)
 	to.waiting++
-	d.backlogDirty[backlogKey{to.class.Queue, to.priority}] = true
+	to.dirty = true
 	for _, waiting := range e.queues {
 		if waiting.lane == to {
 			waiting.members = append(waiting.members, member)
@@ -212,7 +218,7 @@ func (d *dispatcher) putBack(e *entry, member workflow.Member) {
 	if state.Status != workflow.TaskQueued || state.Attempt != member.Attempt || state.Delivery != member.Delivery {
 		return
 	}
-	d.laneOf(e.run.Graph, member.Node).queue.inFlight--
+	d.laneOf(e, member.Node).queue.inFlight--
 	d.push(e, member, time.Time{}) // since when it waits is not known any more
 }
 
@@ -225,7 +231,7 @@ func (d *dispatcher) forget(e *entry) {
 		waiting.lane.queue.inFlight += len(waiting.members)
 		waiting.lane.waiting -= len(waiting.members)
 		waiting.members = nil
-		d.backlogDirty[backlogKey{waiting.lane.class.Queue, waiting.lane.priority}] = true
+		waiting.lane.dirty = true
 	}
 	e.queues = nil
 }
@@ -261,7 +267,7 @@ func (d *dispatcher) pick(commit *engine.Commit, now time.Time) {
 			room -= len(members)
 			queue.inFlight += len(members)
 			if len(members) > 0 {
-				d.backlogDirty[backlogKey{lane.class.Queue, lane.priority}] = true
+				lane.dirty = true
 				d.pack(commit, lane, members, entries)
 			}
 		}
@@ -310,28 +316,44 @@ func (d *dispatcher) pack(commit *engine.Commit, from *lane, members []workflow.
 	}
 }
 
+// writeBacklog tells how much waits here, where that changed: at most each backlogEvery, and soon after the last change.
 func (d *dispatcher) writeBacklog(commit *engine.Commit, now time.Time) {
-	if len(d.backlogDirty) == 0 || !d.flushBacklog && now.Sub(d.backlogAt) < backlogEvery {
+	if !d.flushBacklog && now.Sub(d.backlogAt) < backlogEvery {
 		return
 	}
-	for key := range d.backlogDirty {
-		backlog := engine.Backlog{Queue: key.queue, Priority: key.priority}
-		for _, lane := range d.queue(key.queue).lanes {
-			if lane.priority != key.priority {
-				continue
-			}
-			backlog.Waiting += lane.waiting
-			for _, waiting := range lane.ring {
-				if len(waiting.members) > 0 && !waiting.since.IsZero() && (backlog.Oldest.IsZero() || waiting.since.Before(backlog.Oldest)) {
+	dirty := map[backlogKey]bool{}
+	for key, lane := range d.lanes {
+		if lane.dirty {
+			dirty[backlogKey{key.class.Queue, key.priority}] = true
+			lane.dirty = false
+		}
+	}
+	for key := range dirty {
+		commit.Backlog = append(commit.Backlog, d.backlog(key))
+	}
+	d.flushBacklog = false
+	if len(dirty) > 0 {
+		d.backlogAt = now
+	}
+}
+
+func (d *dispatcher) backlog(key backlogKey) engine.Backlog {
+	backlog := engine.Backlog{Queue: key.queue, Priority: key.priority}
+	for _, lane := range d.queue(key.queue).lanes {
+		if lane.priority != key.priority {
+			continue
+		}
+		backlog.Waiting += lane.waiting
+		for _, waiting := range lane.ring {
+			if len(waiting.members) > 0 && !waiting.since.IsZero() {
+				if backlog.Oldest.IsZero() || waiting.since.Before(backlog.Oldest) {
 					backlog.Oldest = waiting.since
-					break // the ring turns: its first is about the oldest
 				}
+				break // the ring turns: its first is about the oldest
 			}
 		}
-		commit.Backlog = append(commit.Backlog, backlog)
 	}
-	clear(d.backlogDirty)
-	d.flushBacklog, d.backlogAt = false, now
+	return backlog
 }
 
 // withdraw takes members out that must not start any more: those that wait here at once, the others by the
@@ -368,6 +390,6 @@ func (d *dispatcher) withdrawWaiting(l *loop, e *entry, wanted map[workflow.Memb
 			return true
 		})
 		waiting.lane.waiting -= before - len(waiting.members)
-		d.backlogDirty[backlogKey{waiting.lane.class.Queue, waiting.lane.priority}] = true
+		waiting.lane.dirty = true
 	}
 }

@@ -52,21 +52,18 @@ type loop struct {
 
 // entry is a run in memory.
 type entry struct {
-	run    *workflow.Run
-	events []letterEvent
-	queued bool // in loop.work
-	more   bool
-	used   int64 // the turn in which something happened last
-	queues []*runQueue
+	run *workflow.Run
+	// events have come and are not committed; letters are the messages that they came in (nil for none).
+	events  []workflow.Event
+	letters []*letter
+	queued  bool // in loop.work
+	more    bool
+	used    int64 // the turn in which something happened last
+	queues  []*runQueue
+	lanes   []*lane // of the graph's specifications
 	// missing are members that were stored as queued and are in no delivery. They are put into the queue
 	// when all events that had come are accounted for: one of them may have been their end.
 	missing []workflow.Member
-}
-
-// letterEvent is an event with the message that it came in.
-type letterEvent struct {
-	workflow.Event
-	letter *letter
 }
 
 // letter is a message some of whose events are not committed yet.
@@ -243,10 +240,10 @@ func (l *loop) drop(e *entry) {
 		l.nodes -= len(e.run.Nodes)
 	}
 	delete(l.stale, e)
-	for i := range e.events {
-		l.close(e.events[i].letter)
+	for _, from := range e.letters {
+		l.close(from)
 	}
-	e.events, e.more = nil, false
+	e.events, e.letters, e.more = nil, nil, false
 }
 
 func (l *loop) enqueue(e *entry) {
@@ -285,7 +282,7 @@ func (l *loop) deliver(id workflow.RunID, event workflow.Event, from *letter) {
 	if from != nil {
 		from.open++
 	}
-	e.events = append(e.events, letterEvent{event, from})
+	e.events, e.letters = append(e.events, event), append(e.letters, from)
 	l.enqueue(e)
 }
 
@@ -354,11 +351,7 @@ func (l *loop) advance(at time.Time) (changes []*workflow.Change, of []*entry, u
 		if l.runs[e.run.ID] != e {
 			continue
 		}
-		events := make([]workflow.Event, len(e.events))
-		for k := range e.events {
-			events[k] = e.events[k].Event
-		}
-		change, count, err := advance(e.run, at, events, l.options.Limits)
+		change, count, err := advance(e.run, at, e.events, l.options.Limits)
 		if err != nil {
 			l.refuse(e, err)
 			continue
@@ -386,8 +379,7 @@ func advance(run *workflow.Run, at time.Time, events []workflow.Event, limits wo
 func (l *loop) refuse(e *entry, reason error) {
 	l.options.Logger.Error("a run can't be moved on and is failed", "run", e.run.ID, "error", reason)
 	refused := engine.RefusedRun{ID: e.run.ID, Reason: "it can't be moved on: " + reason.Error()}
-	for i := range e.events {
-		from := e.events[i].letter
+	for _, from := range e.letters {
 		if from != nil && (from.kind == engine.MailSubmit || from.kind == engine.MailCancel) && from.key != (engine.MailKey{}) {
 			refused.Mail = append(refused.Mail, from.key)
 			from.key = engine.MailKey{}
@@ -409,7 +401,7 @@ func (l *loop) commit(ctx context.Context) error {
 			commit.Changes = append(commit.Changes, change)
 		}
 		for k := range used[i] {
-			if from := of[i].events[k].letter; from != nil && from.open == 1 && from.key != (engine.MailKey{}) {
+			if from := of[i].letters[k]; from != nil && from.open == 1 && from.key != (engine.MailKey{}) {
 				commit.Mail, commit.Remove = append(commit.Mail, from.key), append(commit.Remove, from.remove...)
 				from.open, from.key = 0, engine.MailKey{}
 			} else if from != nil {
@@ -500,7 +492,7 @@ func (l *loop) apply(changes []*workflow.Change, of []*entry, used []int) {
 	for i, change := range changes {
 		e := of[i]
 		e.run.Apply(change)
-		e.events = append(e.events[:0], e.events[used[i]:]...)
+		e.events, e.letters = slices.Delete(e.events, 0, used[i]), slices.Delete(e.letters, 0, used[i])
 		e.used, e.more = l.turns, change.More
 		for _, timer := range change.SetTimers {
 			l.timers.set(engine.DueTimer{Run: e.run.ID, Timer: timer})

@@ -37,7 +37,9 @@ type Options struct {
 	Interval Interval
 	// MaxPendingSubmits is the number of unread submissions above which new ones are refused; 0 for no bound.
 	MaxPendingSubmits int
-	Logger            *slog.Logger
+	// Visit is for a process that comes for one call: it listens to nobody and makes no partitions ahead.
+	Visit  bool
+	Logger *slog.Logger
 }
 
 // Backend is the state in PostgreSQL.
@@ -107,8 +109,10 @@ func (b *Backend) open(ctx context.Context) (err error) {
 	if _, err := fmt.Sscanf(setting, "%d", &b.buckets); err != nil || b.buckets < 1 {
 		return fmt.Errorf("the setting buckets is %q, which is no number of buckets", setting)
 	}
-	if err := b.EnsurePartitions(ctx); err != nil {
-		return err
+	if !b.options.Visit {
+		if err := b.EnsurePartitions(ctx); err != nil {
+			return err
+		}
 	}
 	b.bell = newBell(b)
 	return nil

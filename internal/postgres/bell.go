@@ -55,7 +55,7 @@ func newBell(backend *Backend) *bell {
 }
 
 // listens tells whether there is a way to the server on which a session stays one.
-func (o *Options) listens() bool { return o.DirectURL != "" || o.PreparedStatements }
+func (o *Options) listens() bool { return !o.Visit && (o.DirectURL != "" || o.PreparedStatements) }
 
 // ringMail wakes the writer of a bucket.
 func (b *bell) ringMail(buckets ...int) {
@@ -160,35 +160,48 @@ func (b *bell) changeLocks(change func()) {
 
 // send notifies other processes: what came while a NOTIFY was under way goes with the next.
 func (b *bell) send() {
-	ctx := b.backend.closing
+	closing := b.backend.closing
 	for {
 		select {
-		case <-ctx.Done():
-			return
+		case <-closing.Done():
+			select {
+			case <-b.poke: // the last rings of a process that came for one call
+			default:
+				return
+			}
 		case <-b.poke:
 		}
-		b.mutex.Lock()
-		payloads := b.pending
-		b.pending = map[string]struct{}{}
-		b.mutex.Unlock()
-		batch := b.backend.pipeline()
-		for payload := range payloads {
-			batch.add(func(on db.DBTX) error {
-				return b.backend.queries.Notify(ctx, on, db.NotifyParams{Channel: b.backend.schema.channel(), Payload: payload})
-			})
-		}
-		if err := batch.send(ctx, b.backend.pool); err != nil && ctx.Err() == nil {
-			b.backend.logger.Debug("could not ring other processes; they find it out within a second", "error", err)
-		}
+		b.sendPending(closing)
 	}
 }
 
-// The delays before the listening connection is opened anew, and how often meanwhile those tell that they live whose locks
-// are gone: more than once in the time after which a suspicion is believed.
+// ringTime bounds a NOTIFY: whoever does not hear it looks by himself within a second.
+const ringTime = time.Second
+
+func (b *bell) sendPending(closing context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(closing), ringTime)
+	defer cancel()
+	b.mutex.Lock()
+	payloads := b.pending
+	b.pending = map[string]struct{}{}
+	b.mutex.Unlock()
+	batch := b.backend.pipeline()
+	for payload := range payloads {
+		batch.add(func(on db.DBTX) error {
+			return b.backend.queries.Notify(ctx, on, db.NotifyParams{Channel: b.backend.schema.channel(), Payload: payload})
+		})
+	}
+	if err := batch.send(ctx, b.backend.pool); err != nil && closing.Err() == nil {
+		b.backend.logger.Debug("could not ring other processes; they find it out within a second", "error", err)
+	}
+}
+
 const (
+	// The delays before the listening connection is opened anew.
 	firstListenDelay = 100 * time.Millisecond
 	lastListenDelay  = 5 * time.Second
-	reassureEvery    = suspicionGrace / 4
+	// reassureEvery is well below the grace that a suspicion gives.
+	reassureEvery = suspicionGrace / 4
 )
 
 // listen keeps one connection that listens and holds the locks, and opens it anew when it breaks.

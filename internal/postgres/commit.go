@@ -276,6 +276,7 @@ const noExitCode = -1
 
 func rowsOf(commit *engine.Commit) *changeRows {
 	rows := &changeRows{}
+	rows.grow(commit.Changes)
 	rows.queued.QueuedTime, rows.closed.EndTime, rows.requeued.QueuedTime = commit.At, commit.At, commit.At
 	for _, change := range commit.Changes {
 		run := db.UUID(change.ID)
@@ -304,6 +305,25 @@ func rowsOf(commit *engine.Commit) *changeRows {
 		}
 	}
 	return rows
+}
+
+// grow makes room for the rows of the hottest statements.
+func (r *changeRows) grow(changes []*workflow.Change) {
+	queued, ended := 0, 0
+	for _, change := range changes {
+		for i := range change.Tasks {
+			switch task := &change.Tasks[i]; {
+			case task.First && task.Status == workflow.TaskQueued:
+				queued++
+			case task.Status.Ended():
+				ended++
+			}
+		}
+	}
+	q, e := &r.queued, &r.ended
+	q.Runs, q.Nodes = make([]int32, 0, queued), make([]int32, 0, queued)
+	e.Runs, e.Nodes, e.Codes = make([]int32, 0, ended), make([]int32, 0, ended), make([]int64, 0, ended)
+	e.StartTimes, e.EndTimes, e.Agents = make([]int64, 0, ended), make([]int64, 0, ended), make([]int64, 0, ended)
 }
 
 // begin tells that the rows of another run follow.

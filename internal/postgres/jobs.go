@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -73,7 +74,7 @@ func (b *Backend) StartJobs(ctx context.Context, jobs *engine.Jobs, policy engin
 		Queues:       map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 10, FetchPollInterval: 10 * time.Second}},
 		Workers:      workers,
 		PeriodicJobs: periodic,
-		Logger:       b.logger,
+		Logger:       quietLogger(b.logger),
 		// Quiet when idle, and history that never slows the present.
 		CompletedJobRetentionPeriod: time.Hour,
 		// The pool may go through a pooler even where there is a direct way beside it.
@@ -100,6 +101,19 @@ func (b *Backend) StartJobs(ctx context.Context, jobs *engine.Jobs, policy engin
 	}()
 	return nil
 }
+
+// quietLogger leaves out what River says while all is well.
+func quietLogger(logger *slog.Logger) *slog.Logger { return slog.New(quiet{logger.Handler()}) }
+
+type quiet struct{ slog.Handler }
+
+func (q quiet) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && q.Handler.Enabled(ctx, level)
+}
+
+func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(attrs)} }
+
+func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
 
 // A unique job is one that has not ended; River wants these states together.
 var unfinishedJobs = []rivertype.JobState{
@@ -148,7 +162,7 @@ func (b *Backend) cleanup(ctx context.Context, policy engine.Retention) error {
 
 // enqueueJobs puts the jobs of a commit into the commit.
 func (b *Backend) enqueueJobs(ctx context.Context, tx pgx.Tx, changes []*workflow.Change) error {
-	client, err := river.NewClient(riverpgxv5.New(b.pool), &river.Config{Schema: b.schema.river(), Logger: b.logger})
+	client, err := river.NewClient(riverpgxv5.New(b.pool), &river.Config{Schema: b.schema.river(), Logger: quietLogger(b.logger)})
 	if err != nil {
 		return fmt.Errorf("set River up: %w", err)
 	}

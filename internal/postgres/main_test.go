@@ -198,11 +198,14 @@ func (w *world) turn() []engine.Mail {
 // answer decides what follows from mail, and commits it; memory follows the commit.
 func (w *world) answer(mail []engine.Mail) error {
 	w.Helper()
+	if err := w.load(mail); err != nil {
+		return err
+	}
 	commit := &engine.Commit{At: w.writer.Now()}
 	events := map[workflow.RunID][]workflow.Event{}
 	var order []workflow.RunID
 	happen := func(id workflow.RunID, event workflow.Event) {
-		if w.run(id) == nil {
+		if w.runs[id] == nil {
 			return
 		}
 		if events[id] == nil {
@@ -250,19 +253,41 @@ func (w *world) answer(mail []engine.Mail) error {
 	return nil
 }
 
+// load loads the runs that mail speaks of and that are not in memory.
+func (w *world) load(mail []engine.Mail) error {
+	var ids []workflow.RunID
+	for i := range mail {
+		letter := &mail[i]
+		ids = append(ids, letter.Run)
+		if letter.Report != nil {
+			for _, end := range letter.Report.Ends {
+				ids = append(ids, end.Run)
+			}
+		}
+		if letter.Lost != nil {
+			for _, member := range letter.Lost.Members {
+				ids = append(ids, member.Run)
+			}
+		}
+	}
+	ids = slices.DeleteFunc(ids, func(id workflow.RunID) bool { return id.IsZero() || w.runs[id] != nil })
+	runs, err := w.writer.LoadRuns(w.ctx, ids)
+	if err != nil {
+		return err //nolint:wrapcheck // the test says what it did
+	}
+	for _, run := range runs {
+		if w.runs[run.ID] == nil {
+			w.runs[run.ID] = run
+		}
+	}
+	return nil
+}
+
 // run gives a live run, from memory or as it is stored.
 func (w *world) run(id workflow.RunID) *workflow.Run {
 	w.Helper()
-	if run := w.runs[id]; run != nil {
-		return run
-	}
-	runs, err := w.writer.LoadRuns(w.ctx, []workflow.RunID{id})
-	w.must(err, "load a run")
-	if len(runs) == 0 {
-		return nil
-	}
-	w.runs[id] = runs[0]
-	return runs[0]
+	w.must(w.load([]engine.Mail{{Run: id}}), "load a run")
+	return w.runs[id]
 }
 
 // dispatches puts members into deliveries, apart by class and priority.
@@ -363,4 +388,8 @@ func (w *world) view(id workflow.RunID) engine.RunView {
 	view, err := w.backend.FindRun(w.ctx, id.String())
 	w.must(err, "find the run")
 	return view
+}
+
+func poolOf(ctx context.Context, config *pgxpool.Config) (*pgxpool.Pool, error) {
+	return pgxpool.NewWithConfig(ctx, config) //nolint:wrapcheck // the test says what it did
 }
