@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -156,7 +157,13 @@ func (p *play) orchestrate() {
 		var running sync.WaitGroup
 		running.Go(func() {
 			conductor := orchestrator.New(p.faulty, orchestrator.Options{ID: "model", Limits: p.script.limits, TickInterval: 20 * time.Millisecond})
-			if err := conductor.Run(ctx, nil); err != nil && ctx.Err() == nil {
+			err := conductor.Run(ctx, nil)
+			for errors.Is(err, engine.ErrWriterExists) && ctx.Err() == nil {
+				// The former one is not gone for good: what watches over an orchestrator starts it once more.
+				pause(ctx, nil, 20*time.Millisecond)
+				err = conductor.Run(ctx, nil)
+			}
+			if err != nil && ctx.Err() == nil {
 				p.Errorf("the orchestrator ends: %v", err)
 			}
 		})
@@ -354,5 +361,12 @@ func (p *play) explain() {
 	}
 	queues, err := p.backend.Queues(p.ctx)
 	fmt.Fprintf(&text, "queues: %+v, %v\n", queues, err)
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+		if strings.Contains(stack, "/orchestrator.") {
+			fmt.Fprintf(&text, "%s\n\n", stack)
+		}
+	}
 	p.Log(text.String())
 }

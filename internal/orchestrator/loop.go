@@ -41,6 +41,8 @@ type loop struct {
 	withdraw []workflow.Member
 	orders   []engine.KillOrder
 	refused  []engine.RefusedRun
+	// homeless are members that were taken out of the queue with others, and whose runs are not in memory.
+	homeless []workflow.Member
 	stale    map[*entry]struct{} // runs whose stored counts are behind
 
 	dispatcher *dispatcher
@@ -95,7 +97,7 @@ func (l *loop) forget() {
 // busy tells whether there is something to do at once.
 func (l *loop) busy() bool {
 	return !l.recovered || len(l.mail) > 0 || len(l.work) > 0 || len(l.consumed) > 0 || len(l.remove) > 0 || len(l.withdraw) > 0 ||
-		len(l.orders) > 0 || len(l.refused) > 0 || l.takeover != nil || l.dispatcher.ready()
+		len(l.orders) > 0 || len(l.refused) > 0 || len(l.homeless) > 0 || l.takeover != nil || l.dispatcher.ready()
 }
 
 // step does one turn: everything that has come goes into one commit.
@@ -118,6 +120,9 @@ func (l *loop) step(ctx context.Context, tick bool) error {
 		}
 		l.mail = mail
 	}
+	if err := l.bringHome(ctx); err != nil {
+		return err
+	}
 	if err := l.openMail(ctx); err != nil {
 		return err
 	}
@@ -126,6 +131,29 @@ func (l *loop) step(ctx context.Context, tick bool) error {
 	}
 	l.fireTimers()
 	return l.commit(ctx)
+}
+
+// bringHome queues members anew whose runs had left memory, or were not yet in it.
+func (l *loop) bringHome(ctx context.Context) error {
+	if len(l.homeless) == 0 {
+		return nil
+	}
+	var absent []workflow.RunID
+	for _, member := range l.homeless {
+		if l.runs[member.Run] == nil && !slices.Contains(absent, member.Run) {
+			absent = append(absent, member.Run)
+		}
+	}
+	if err := l.load(ctx, absent); err != nil {
+		return err
+	}
+	for _, member := range l.homeless {
+		if e := l.runs[member.Run]; e != nil {
+			l.dispatcher.putBack(e, member)
+		}
+	}
+	l.homeless = nil
+	return nil
 }
 
 // openMail turns messages into events of runs, which it loads where they are not in memory.
@@ -527,6 +555,8 @@ func (l *loop) settleWithdrawn(wanted map[workflow.Member]bool, withdrawn []engi
 				l.withdrawn(member)
 			} else if e := l.runs[member.Run]; e != nil {
 				l.dispatcher.putBack(e, member)
+			} else {
+				l.homeless = append(l.homeless, member)
 			}
 		}
 	}
