@@ -81,11 +81,11 @@ SELECT t.node, t.status, t.attempt, t.delivery,
        (SELECT count(*) FROM cyclonetix__state.attempts a
         WHERE a.run_id = t.run_id AND a.node = t.node AND a.cause = 7)::integer AS rescued
 FROM cyclonetix__state.task_runs t
-WHERE t.run_id = @run_id AND t.attempt > 1
+WHERE t.run_id = @run_id AND (t.attempt > 1 OR t.status = 3)
 UNION ALL
 SELECT t.node, t.status, t.attempt, t.delivery, 0, 0
 FROM cyclonetix__state.task_runs t
-WHERE t.run_id = @run_id AND t.attempt <= 1;
+WHERE t.run_id = @run_id AND NOT (t.attempt > 1 OR t.status = 3);
 
 -- name: WriteTimers :exec
 INSERT INTO cyclonetix__state.timers (bucket, run_id, node, kind, due)

@@ -377,6 +377,15 @@ func (d *dispatcher) withdraw(l *loop, commit *engine.Commit, members []workflow
 }
 
 func (d *dispatcher) withdrawWaiting(l *loop, e *entry, wanted map[workflow.Member]bool) {
+	// What is in no delivery and not queued here either is counted already.
+	e.missing = slices.DeleteFunc(e.missing, func(member workflow.Member) bool {
+		if !wanted[member] {
+			return false
+		}
+		delete(wanted, member)
+		l.withdrawn(member)
+		return true
+	})
 	for _, waiting := range e.queues {
 		before := len(waiting.members)
 		waiting.members = slices.DeleteFunc(waiting.members, func(member workflow.Member) bool {

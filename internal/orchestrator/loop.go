@@ -439,8 +439,9 @@ func (l *loop) commit(ctx context.Context) error {
 		l.withdraw = append(l.withdraw, change.Withdraw...)
 		l.dispatcher.take(of[i], change)
 	}
-	l.dispatcher.pick(commit, at)
+	// Withdrawing comes before picking, so that no commit dispatches what it withdraws.
 	wanted := l.dispatcher.withdraw(l, commit, l.withdraw)
+	l.dispatcher.pick(commit, at)
 	l.consumed, l.remove, l.orders, l.refused, l.withdraw = nil, nil, nil, nil, nil
 	if !worthwhile(commit) {
 		l.apply(changes, of, used)

@@ -122,14 +122,17 @@ func (l *loop) takeOver(ctx context.Context) error {
 		l.takeover = nil
 		return nil
 	}
-	over.after = ids[len(ids)-1]
 	var unseen []workflow.RunID
 	for _, id := range ids {
 		if !over.done[id] && l.runs[id] == nil && !l.isRefused(id) {
 			unseen = append(unseen, id)
 		}
 	}
-	return l.load(ctx, unseen)
+	if err := l.load(ctx, unseen); err != nil {
+		return err
+	}
+	over.after = ids[len(ids)-1] // only now: a page that could not be loaded is looked at again
+	return nil
 }
 
 func (l *loop) isRefused(id workflow.RunID) bool {
