@@ -20,6 +20,7 @@ import (
 //
 //	attempts/PROCESS/…   one for each attempt
 //	runs/RUN             one for each run, shared by all agents of the host
+//	free/…               empty ones, for runs to come
 //
 // The folder of an attempt is removed after it. One that the attempt left as it
 // found it, empty, is kept for another instead: on a journaling file system
@@ -41,9 +42,13 @@ type directories struct {
 
 // directory is the folder of an attempt.
 type directory struct {
-	path string
-	info fs.FileInfo // as it was made
+	path  string
+	info  fs.FileInfo // as it was when it was known to be empty
+	taken time.Time   // by the attempt
 }
+
+// coarseTime is longer than a file system's clock stands still.
+const coarseTime = 100 * time.Millisecond
 
 const (
 	private  = 0o700
@@ -62,10 +67,10 @@ func newDirectories(root string, cleanup bool, logger *slog.Logger) (*directorie
 		return nil, fmt.Errorf("find the agent's work folder: %w", err)
 	}
 	d := &directories{
-		runFolders: newRunFolders(filepath.Join(root, "runs")), parent: filepath.Join(root, "attempts"),
+		runFolders: newRunFolders(root), parent: filepath.Join(root, "attempts"),
 		cleanup: cleanup, logger: logger, stop: make(chan struct{}), swept: make(chan struct{}),
 	}
-	for _, path := range []string{d.parent, d.runs} {
+	for _, path := range []string{d.parent, d.runs, d.free} {
 		if err := os.MkdirAll(path, private); err != nil {
 			return nil, fmt.Errorf("make the agent's work folder: %w", err)
 		}
@@ -76,6 +81,7 @@ func newDirectories(root string, cleanup bool, logger *slog.Logger) (*directorie
 	if d.lock, err = lockFolder(d.attempts); err != nil {
 		return nil, fmt.Errorf("lock the agent's work folder: %w", err)
 	}
+	d.findSpare()
 	go d.sweep()
 	return d, nil
 }
@@ -152,6 +158,7 @@ func (d *directories) openAttempt(member workflow.Member) (directory, error) {
 		dir := d.empty[n-1]
 		d.empty = d.empty[:n-1]
 		d.mu.Unlock()
+		dir.taken = time.Now()
 		return dir, nil
 	}
 	d.number++
@@ -168,7 +175,7 @@ func (d *directories) openAttempt(member workflow.Member) (directory, error) {
 	if err != nil {
 		return directory{}, fmt.Errorf("look at its working directory: %w", err)
 	}
-	return directory{path, info}, nil
+	return directory{path: path, info: info, taken: time.Now()}, nil
 }
 
 // put takes the folders of an attempt back. Once stopping is closed removing is left to close.
@@ -187,6 +194,13 @@ func (d *directories) put(member workflow.Member, dir directory, stopping <-chan
 
 // untouched tells whether the folder is the one that was made, empty, and with its old mode.
 func (dir *directory) untouched() bool {
+	if dir.taken.Sub(dir.info.ModTime()) > coarseTime {
+		// Whatever the attempt made or removed in it has changed its time.
+		if info, err := os.Lstat(dir.path); err == nil && os.SameFile(info, dir.info) && info.Mode() == dir.info.Mode() &&
+			info.ModTime().Equal(dir.info.ModTime()) {
+			return true
+		}
+	}
 	file, err := os.OpenFile(dir.path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return false
@@ -196,8 +210,11 @@ func (dir *directory) untouched() bool {
 	if err != nil || !os.SameFile(info, dir.info) || info.Mode() != dir.info.Mode() {
 		return false
 	}
-	_, err = file.Readdirnames(1)
-	return errors.Is(err, io.EOF)
+	if _, err = file.Readdirnames(1); !errors.Is(err, io.EOF) {
+		return false
+	}
+	dir.info = info
+	return true
 }
 
 // removeAll removes a folder, also where a task forbade it.

@@ -79,20 +79,24 @@ func refused(t *task, err error) outcome {
 // attend reads what the process prints, ends it when it must end, and says how it ended.
 func (r *processRunner) attend(t *task, process *keeper.Process) outcome {
 	log := newTaskLog(r.life.logs, t, r.life.agent.options.LogBytes)
-	var readers sync.WaitGroup
-	readers.Add(2)
-	go copyOutput(&readers, log, engine.StreamStdout, process.Stdout)
-	go copyOutput(&readers, log, engine.StreamStderr, process.Stderr)
-
 	timeout := r.timeout(t.Spec)
-	exit, by := r.watch(t, process, timeout)
+	exit, by := keeper.Exit{}, notStopped
+	if brief := brieflyAwait(process, &exit); !brief || !drainNow(log, process) {
+		var readers sync.WaitGroup
+		readers.Add(2)
+		go copyOutput(&readers, log, engine.StreamStdout, process.Stdout)
+		go copyOutput(&readers, log, engine.StreamStderr, process.Stderr)
+		if !brief {
+			exit, by = r.watch(t, process, timeout)
+		}
+		limit := time.AfterFunc(drainLimit, func() { _ = process.Close() }) // ends the readers
+		readers.Wait()
+		limit.Stop()
+	}
 	if exit.Lost && by != stoppedByAgent {
 		r.life.lose(errKeeperLost)
 		by = stoppedByLoss
 	}
-	limit := time.AfterFunc(drainLimit, func() { _ = process.Close() }) // ends the readers
-	readers.Wait()
-	limit.Stop()
 	_ = process.Close() // nothing is written to it
 
 	out := outcome{logs: log.finish()}
@@ -107,6 +111,41 @@ func (r *processRunner) attend(t *task, process *keeper.Process) outcome {
 	out.result.StartTime = t.held.at(process.StartedAt())
 	out.result.EndTime = out.result.StartTime.Add(exit.Duration)
 	return out
+}
+
+// brief is how long a process is left alone at first: its output stays in the pipe, and orders wait. Most
+// processes that end so soon print little, and reading it after their end is cheaper.
+const brief = 20 * time.Millisecond
+
+// brieflyAwait tells whether the process ended soon, and how.
+func brieflyAwait(process *keeper.Process, exit *keeper.Exit) bool {
+	over := time.NewTimer(brief)
+	defer over.Stop()
+	select {
+	case *exit = <-process.Exited():
+		return true
+	case <-over.C:
+		return false
+	}
+}
+
+// drainNow reads what a process that has ended left in its pipes. It is false when there may come more,
+// from somebody who holds a pipe still.
+func drainNow(log *taskLog, process *keeper.Process) bool {
+	buffer := readBuffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is in the pool
+	defer readBuffers.Put(buffer)
+	ended := true
+	for _, from := range []struct {
+		stream engine.Stream
+		output *keeper.Output
+	}{{engine.StreamStdout, process.Stdout}, {engine.StreamStderr, process.Stderr}} {
+		n, err := from.output.ReadNow(*buffer)
+		for ; n > 0; n, err = from.output.ReadNow(*buffer) {
+			log.write(from.stream, (*buffer)[:n])
+		}
+		ended = ended && err != nil
+	}
+	return ended
 }
 
 func (r *processRunner) timeout(spec *workflow.TaskSpec) time.Duration {

@@ -22,7 +22,7 @@ const (
 
 	// linger is how long a report waits for company while tasks wait for a slot here: nobody is kept from
 	// starting then, and a commit for each end would take processor time from the tasks.
-	linger = 5 * time.Millisecond
+	linger = 20 * time.Millisecond
 )
 
 // leaving is a task that leaves the agent, with what is to be told of it.
@@ -194,10 +194,18 @@ func (r *reporter) gather(ctx context.Context) {
 	if !r.crowded() {
 		return
 	}
-	select {
-	case <-time.After(linger):
-	case <-r.quit:
-	case <-ctx.Done():
+	over := time.NewTimer(linger)
+	defer over.Stop()
+	for r.crowded() {
+		select {
+		case <-r.wake:
+		case <-over.C:
+			return
+		case <-r.quit:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,18 +18,25 @@ const (
 	// runFolderAge is how long the folder of a run is kept that holds something, without a change.
 	runFolderAge = 7 * 24 * time.Hour
 	// idleRuns is how many runs without a task here keep their folders: most soon have a task again.
-	idleRuns = 128
+	idleRuns = 32
+	// maxSpare is how many empty folders are kept for other runs.
+	maxSpare = 256
 )
 
 // runFolders makes the folders of runs. An agent holds a shared lock on a folder that it
-// uses, so that no other agent of the host removes it. An empty folder is removed when
+// uses, so that no other agent of the host removes it. An empty folder is put aside when
 // its run has had no task here for a while; what tasks left in one is kept for tasks to come.
+//
+// Empty folders are renamed from run to run and not removed: a rename takes some microseconds, while
+// making a folder can take a journaling file system as long as a process takes to start.
 type runFolders struct {
-	runs string
+	runs, free string
 
-	mu   sync.Mutex
-	used map[workflow.RunID]*runFolder
-	idle []*runFolder // oldest first; some may be used again
+	mu    sync.Mutex
+	used  map[workflow.RunID]*runFolder
+	idle  []*runFolder // oldest first; some may be used again
+	spare []string     // paths of empty folders in free; another agent may take one away
+	put   int          // number of folders that were put there
 }
 
 type runFolder struct {
@@ -42,8 +50,71 @@ type runFolder struct {
 	isIdle bool // it is in the list
 }
 
-func newRunFolders(path string) runFolders {
-	return runFolders{runs: path, used: map[workflow.RunID]*runFolder{}}
+func newRunFolders(root string) runFolders {
+	return runFolders{
+		runs: filepath.Join(root, "runs"), free: filepath.Join(root, "free"), used: map[workflow.RunID]*runFolder{},
+	}
+}
+
+// findSpare takes note of the empty folders that are there.
+func (r *runFolders) findSpare() {
+	entries, _ := os.ReadDir(r.free)
+	for _, entry := range entries[:min(len(entries), maxSpare)] {
+		r.spare = append(r.spare, filepath.Join(r.free, entry.Name()))
+	}
+}
+
+// place puts an empty folder at the path, if there is none.
+func (r *runFolders) place(path string) error {
+	for {
+		r.mu.Lock()
+		last := len(r.spare) - 1
+		if last < 0 {
+			r.mu.Unlock()
+			break
+		}
+		spare := r.spare[last]
+		r.spare = r.spare[:last]
+		r.mu.Unlock()
+		err := renameNew(spare, path)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, fs.ErrExist) {
+			r.mu.Lock()
+			r.spare = append(r.spare, spare)
+			r.mu.Unlock()
+			return nil
+		}
+	}
+	if err := os.Mkdir(path, private); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// putAside takes an empty folder that nobody uses away.
+func (r *runFolders) putAside(file *os.File, path string) {
+	info, err := file.Stat()
+	if err != nil || info.Mode().Perm() != private {
+		_ = syscall.Rmdir(path) // refused unless it is empty
+		return
+	}
+	if _, err := file.Readdirnames(1); !errors.Is(err, io.EOF) {
+		return
+	}
+	r.mu.Lock()
+	full := len(r.spare) >= maxSpare
+	r.put++
+	spare := filepath.Join(r.free, fmt.Sprintf("%d-%d-%s", os.Getpid(), r.put, filepath.Base(path)))
+	r.mu.Unlock()
+	if full || renameNew(path, spare) != nil {
+		_ = syscall.Rmdir(path)
+		return
+	}
+	r.mu.Lock()
+	r.spare = append(r.spare, spare)
+	r.mu.Unlock()
 }
 
 func (r *runFolders) path(run workflow.RunID) string { return filepath.Join(r.runs, run.String()) }
@@ -58,7 +129,7 @@ func (r *runFolders) enter(run workflow.RunID) error {
 	}
 	folder.tasks++
 	r.mu.Unlock()
-	folder.make.Do(func() { folder.file, folder.err = lockedFolder(r.path(run)) })
+	folder.make.Do(func() { folder.file, folder.err = r.lockedFolder(r.path(run)) })
 	if folder.err != nil {
 		r.leave(run)
 		return fmt.Errorf("make the folder of its run: %w", folder.err)
@@ -67,9 +138,9 @@ func (r *runFolders) enter(run workflow.RunID) error {
 }
 
 // lockedFolder makes a folder if need be, and takes a shared lock on it.
-func lockedFolder(path string) (*os.File, error) {
+func (r *runFolders) lockedFolder(path string) (*os.File, error) {
 	for {
-		if err := os.Mkdir(path, private); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := r.place(path); err != nil {
 			return nil, err
 		}
 		file, err := os.Open(path)
@@ -111,7 +182,7 @@ func (r *runFolders) leave(run workflow.RunID) {
 	}
 	r.mu.Unlock()
 	if old != nil {
-		old.close(r.path(old.run))
+		r.close(old)
 	}
 }
 
@@ -127,13 +198,13 @@ func (r *runFolders) forget() *runFolder {
 	return folder
 }
 
-// close gives the folder up, and removes it if it is empty and no other agent uses it.
-func (f *runFolder) close(path string) {
+// close gives the folder up, and puts it aside if it is empty and no other agent uses it.
+func (r *runFolders) close(f *runFolder) {
 	if f.file == nil {
 		return
 	}
 	if flock(f.file, syscall.LOCK_EX|syscall.LOCK_NB) == nil {
-		_ = syscall.Rmdir(path) // refused unless it is empty
+		r.putAside(f.file, r.path(f.run))
 	}
 	_ = f.file.Close()
 }
@@ -141,12 +212,12 @@ func (f *runFolder) close(path string) {
 // closeRuns gives all folders up.
 func (r *runFolders) closeRuns() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for run, folder := range r.used {
-		folder.close(r.path(run))
+	used := r.used
+	r.used, r.idle = map[workflow.RunID]*runFolder{}, nil
+	r.mu.Unlock()
+	for _, folder := range used {
+		r.close(folder)
 	}
-	clear(r.used)
-	r.idle = nil
 }
 
 // sweepRuns removes folders that nobody uses, and in which nothing changed for long.
