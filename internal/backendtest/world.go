@@ -89,7 +89,7 @@ func planOf(nodes ...string) *workflow.Plan {
 	for number, text := range nodes {
 		name, parents, _ := strings.Cut(text, ":")
 		node := workflow.Node{Name: name, Spec: int32(number)} //nolint:gosec // small
-		for _, parent := range strings.Fields(parents) {
+		for parent := range strings.FieldsSeq(parents) {
 			node.Dependencies = append(node.Dependencies, numbers[parent])
 		}
 		numbers[name] = int32(number) //nolint:gosec // small
@@ -300,10 +300,11 @@ func (w *world) completed(member workflow.Member) workflow.Event {
 }
 
 func (w *world) failed(member workflow.Member, code int32) workflow.Event {
-	return w.ended(member, workflow.Result{Status: workflow.TaskFailed, Cause: workflow.CauseExit, ExitCode: exitCode(code)})
+	return w.ended(member, workflow.Result{Status: workflow.TaskFailed, Cause: workflow.CauseExit, ExitCode: new(code)})
 }
 
-func exitCode(code int32) *int32 { return &code }
+//go:fix inline
+func exitCode(code int32) *int32 { return new(code) }
 
 // member is the first attempt of a node.
 func member(run *workflow.Run, node int32) workflow.Member {

@@ -101,14 +101,12 @@ func (c *cluster) context(ctx context.Context) context.Context {
 
 func (c *cluster) run(part func() error) {
 	stop := c.stop
-	c.running.Add(1)
-	go func() {
-		defer c.running.Done()
+	c.running.Go(func() {
 		if err := part(); err != nil {
 			c.once.Do(func() { c.failure = err })
 			stop()
 		}
-	}()
+	})
 }
 
 // halt stops the orchestrator and the agent.

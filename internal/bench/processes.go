@@ -8,7 +8,7 @@ import (
 
 // The load of real processes.
 const (
-	processRuns   = 300
+	processRuns   = 700
 	processSlots  = 16
 	processRounds = 5
 )
@@ -24,7 +24,7 @@ func processes(ctx context.Context, b *bencher) error {
 			return err
 		}
 		for range processRounds {
-			before, err := measureStarts(ctx, processSlots, count/2+1)
+			before, err := measureStarts(ctx, processSlots, count/4+1)
 			if err != nil {
 				return err
 			}
@@ -37,7 +37,7 @@ func processes(ctx context.Context, b *bencher) error {
 			if err != nil {
 				return err
 			}
-			after, err := measureStarts(ctx, processSlots, count/2+1)
+			after, err := measureStarts(ctx, processSlots, count/4+1)
 			if err != nil {
 				return err
 			}

@@ -98,8 +98,7 @@ func readAtMost(path string, size int64) ([]byte, error) {
 
 // withoutPath is an error of the file system without the path, which the error's place tells.
 func withoutPath(err error) error {
-	var pathError *os.PathError
-	if errors.As(err, &pathError) {
+	if pathError, ok := errors.AsType[*os.PathError](err); ok {
 		return pathError.Err
 	}
 	return err
@@ -145,8 +144,7 @@ func badByte(content []byte) int {
 func (r *fileReader) syntaxError(err error) Error {
 	at := place{name: r.name}
 	text := err.Error()
-	var syntax *yaml.LoadError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*yaml.LoadError](err); ok {
 		text = syntax.Message
 		if syntax.Mark.Line > 0 {
 			at.line, at.column = syntax.Mark.Line, max(syntax.Mark.Column, 1)

@@ -85,8 +85,8 @@ var schema, allKeys = func() (*section, []*key) {
 // describe reads the fields and tags of a struct.
 func describe(t reflect.Type, path string, keys *[]*key) *section {
 	s := &section{path: path, keys: map[string]*key{}, sections: map[string]*section{}}
-	for i := range t.NumField() {
-		field := t.Field(i)
+	for field := range t.Fields() {
+		field := field
 		name := field.Tag.Get("koanf")
 		if name == "-" {
 			continue

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -57,10 +58,8 @@ func (k *key) parseList(entries []string) ([]string, error) {
 // accept checks a text, or an entry of a list. A text may be empty, unless a check objects.
 func (k *key) accept(s string) error {
 	if k.oneof != nil {
-		for _, allowed := range k.oneof {
-			if s == allowed {
-				return nil
-			}
+		if slices.Contains(k.oneof, s) {
+			return nil
 		}
 		err := fmt.Errorf("must be one of %s", strings.Trim(strings.Join(k.oneof, ", "), ", "))
 		if near := nearest(s, k.oneof); near != "" {

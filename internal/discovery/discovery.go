@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -105,10 +106,8 @@ func folders() []string {
 	uid := os.Geteuid()
 	var dirs []string
 	add := func(dir string) {
-		for _, known := range dirs {
-			if known == dir {
-				return
-			}
+		if slices.Contains(dirs, dir) {
+			return
 		}
 		dirs = append(dirs, dir)
 	}

@@ -89,7 +89,7 @@ func (o *Output) Read(b []byte) (int, error) {
 	n, err := file.Read(b)
 	switch {
 	case err == nil:
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		o.ended.Store(true)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		if err := file.SetReadDeadline(time.Time{}); err != nil {

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"syscall"
 	"unsafe"
 )
@@ -40,7 +41,8 @@ func (portable) start(c *child) {
 		return
 	}
 	c.stage, c.errno = stageExec, syscall.EIO
-	if errno, ok := err.(syscall.Errno); ok {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
 		c.errno = errno
 	}
 	// ForkExec does not say which step refused.

@@ -115,8 +115,7 @@ func (r *receiver) release() {
 }
 
 func (r *receiver) badErrno() syscall.Errno {
-	var errno syscall.Errno
-	if errors.As(r.bad, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](r.bad); ok {
 		return errno
 	}
 	return syscall.EBADMSG

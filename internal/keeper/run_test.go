@@ -294,7 +294,7 @@ func TestDetachedHoldsPipe(t *testing.T) {
 		if rest, err := io.ReadAll(p.Stderr); err != nil || len(rest) != 0 {
 			t.Errorf("read %q, %v", rest, err)
 		}
-		if n, err := p.Stdout.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		if n, err := p.Stdout.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 			t.Errorf("read again: %d, %v", n, err)
 		}
 		if err := syscall.Kill(pid, 0); err != nil {

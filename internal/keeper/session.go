@@ -88,7 +88,7 @@ func open(kind int, portable bool) (*session, error) {
 		s.cmd.Process.Kill()
 		s.cmd.Wait()
 		s.closeFiles()
-		return nil, fmt.Errorf("start keeper %s: it does not answer (%v): does the program call keeper.MaybeMain first of all in main?", path, err)
+		return nil, fmt.Errorf("start keeper %s: it does not answer (%w): does the program call keeper.MaybeMain first of all in main?", path, err)
 	}
 	requests.SetReadDeadline(time.Time{})
 	go s.listen(in)

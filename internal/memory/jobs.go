@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -79,12 +80,8 @@ func (b *Backend) StartJobs(ctx context.Context, jobs *engine.Jobs, policy engin
 		},
 	}
 	periods := map[string]time.Duration{retentionJob: retentionEvery}
-	for kind, handler := range jobs.Handlers() {
-		handlers[kind] = handler
-	}
-	for kind, every := range jobs.Periods() {
-		periods[kind] = every
-	}
+	maps.Copy(handlers, jobs.Handlers())
+	maps.Copy(periods, jobs.Periods())
 	if err := b.lock(ctx); err != nil {
 		return err
 	}

@@ -162,7 +162,7 @@ func (d *dispatcher) serving(class engine.Class) int {
 			continue
 		}
 		serves := true
-		for _, tag := range strings.Split(class.Requires, ",") {
+		for tag := range strings.SplitSeq(class.Requires, ",") {
 			serves = serves && (tag == "" || slices.Contains(agent.Tags, tag))
 		}
 		if serves {

@@ -224,8 +224,7 @@ func (l *loop) load(ctx context.Context, ids []workflow.RunID) error {
 		ids = ids[len(page):]
 		page = slices.DeleteFunc(slices.Clone(page), l.isRefused)
 		runs, err := l.writer.LoadRuns(ctx, page)
-		var broken *engine.BrokenRunError
-		if errors.As(err, &broken) {
+		if broken, ok := errors.AsType[*engine.BrokenRunError](err); ok {
 			l.options.Logger.Error("a run can't be loaded and is failed", "run", broken.ID, "error", err)
 			l.refused = append(l.refused, engine.RefusedRun{ID: broken.ID, Reason: "it can't be loaded: " + broken.Err.Error()})
 			ids = append(page, ids...)

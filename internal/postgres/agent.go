@@ -45,29 +45,22 @@ func splitTags(joined string) []string {
 
 // OpenAgent implements engine.Backend. An earlier registration with the same id is replaced: it is dead.
 func (b *Backend) OpenAgent(ctx context.Context, agent engine.AgentInfo) (engine.AgentSession, error) {
-	if err := b.replaceAgents(ctx, agent.ID); err != nil {
-		return nil, fmt.Errorf("register agent %s: %w", agent.ID, err)
-	}
 	lockKey := b.bell.hold(ctx, "agent/"+agent.ID+"/"+processIdentity()+"/"+time.Now().String())
 	session := &agentSession{
 		backend: b, lockKey: lockKey, interval: agent.HeartbeatInterval, wake: make(chan struct{}, 1),
 		runs: map[workflow.RunID]*engine.RunInfo{}, perRow: 1,
 	}
-	tags := slices.Clone(agent.Tags)
-	slices.Sort(tags)
-	err := pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) (err error) {
-		session.incarnation, err = b.queries.InsertAgent(ctx, b.on(tx), db.InsertAgentParams{
-			AgentID: agent.ID, Queues: append([]string{}, agent.Queues...), Tags: append([]string{}, tags...), Slots: int32(agent.Slots), //nolint:gosec // a small number
-			Version: agent.Version, HeartbeatIntervalMs: int32(agent.HeartbeatInterval.Milliseconds()), //nolint:gosec // a small number
-			Process: processIdentity(), LockKey: lockKey,
-		})
-		if err != nil {
-			return err //nolint:wrapcheck // wrapped below
+	for {
+		err := b.replaceAgents(ctx, agent.ID)
+		if err == nil {
+			err = b.insertAgent(ctx, session, &agent)
 		}
-		_, err = b.queries.BeatAgent(ctx, b.on(tx), session.incarnation)
-		return err //nolint:wrapcheck // wrapped below
-	})
-	if err != nil {
+		if err == nil {
+			break
+		}
+		if isLiveAgent(err) {
+			continue // another registered under this name just now
+		}
 		b.bell.release(lockKey)
 		return nil, fmt.Errorf("register agent %s: %w", agent.ID, interpretError(err))
 	}
@@ -75,6 +68,23 @@ func (b *Backend) OpenAgent(ctx context.Context, agent engine.AgentInfo) (engine
 	// The orchestrator learns of the agent at its next tick; until then the agent finds waiting work by itself.
 	signal(session.wake)
 	return session, nil
+}
+
+func (b *Backend) insertAgent(ctx context.Context, session *agentSession, agent *engine.AgentInfo) error {
+	tags := slices.Clone(agent.Tags)
+	slices.Sort(tags)
+	return pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) (err error) { //nolint:wrapcheck // the caller looks at it
+		session.incarnation, err = b.queries.InsertAgent(ctx, b.on(tx), db.InsertAgentParams{
+			AgentID: agent.ID, Queues: append([]string{}, agent.Queues...), Tags: append([]string{}, tags...), Slots: int32(agent.Slots), //nolint:gosec // a small number
+			Version: agent.Version, HeartbeatIntervalMs: int32(agent.HeartbeatInterval.Milliseconds()), //nolint:gosec // a small number
+			Process: processIdentity(), LockKey: session.lockKey,
+		})
+		if err != nil {
+			return err //nolint:wrapcheck // wrapped below
+		}
+		_, err = b.queries.BeatAgent(ctx, b.on(tx), session.incarnation)
+		return err //nolint:wrapcheck // wrapped below
+	})
 }
 
 // replaceAgents declares earlier registrations with the same id dead.

@@ -45,11 +45,9 @@ func newBell(backend *Backend) *bell {
 		backend: backend, agents: map[*agentSession]struct{}{}, locks: map[int64]struct{}{}, pending: map[string]struct{}{},
 		poke: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
-	backend.goroutine.Add(1)
-	go func() { defer backend.goroutine.Done(); b.send() }()
+	backend.goroutine.Go(func() { ; b.send() })
 	if backend.options.listens() {
-		backend.goroutine.Add(1)
-		go func() { defer backend.goroutine.Done(); b.listen() }()
+		backend.goroutine.Go(func() { ; b.listen() })
 	}
 	return b
 }

@@ -21,7 +21,7 @@ func (w *Writer) Commit(ctx context.Context, commit *engine.Commit) (engine.Comm
 		return result, err
 	}
 	var rows []db.ReadMailRow
-	var reading db.ReadMailParams
+	var reading mailRead
 	read := false
 	if commit.ReadMail > 0 {
 		reading, read = w.mail.takeRung(commit.ReadMail)
@@ -32,7 +32,7 @@ func (w *Writer) Commit(ctx context.Context, commit *engine.Commit) (engine.Comm
 		p := w.build(ctx, commit, classes, &result.Dispatched, &withdrawn)
 		if read {
 			p.add(func(on db.DBTX) (err error) {
-				rows, err = w.backend.queries.ReadMail(ctx, on, reading)
+				rows, err = w.backend.queries.ReadMail(ctx, on, reading.ReadMailParams)
 				return err
 			})
 		}
@@ -45,11 +45,11 @@ func (w *Writer) Commit(ctx context.Context, commit *engine.Commit) (engine.Comm
 	}
 	w.seq++
 	for _, key := range commit.Mail {
-		delete(w.mail.given, key)
+		w.mail.forget(key)
 	}
 	for _, refused := range commit.Refused {
 		for _, key := range refused.Mail {
-			delete(w.mail.given, key)
+			w.mail.forget(key)
 		}
 	}
 	if len(commit.Dispatches) > 0 || len(commit.Orders) > 0 {

@@ -73,6 +73,12 @@ func interpretError(err error) error {
 	return err
 }
 
+// isLiveAgent tells that an agent of that name is registered.
+func isLiveAgent(err error) bool {
+	var pgError *pgconn.PgError
+	return errors.As(err, &pgError) && pgError.ConstraintName == "agents_live"
+}
+
 // isMissingPartition tells that a row fits no partition: time went past those that were made ahead.
 func isMissingPartition(err error) bool {
 	var pgError *pgconn.PgError

@@ -86,9 +86,7 @@ func (b *Backend) StartJobs(ctx context.Context, jobs *engine.Jobs, policy engin
 	if err := client.Start(b.closing); err != nil {
 		return fmt.Errorf("start River: %w", err)
 	}
-	b.goroutine.Add(1)
-	go func() {
-		defer b.goroutine.Done()
+	b.goroutine.Go(func() {
 		select {
 		case <-ctx.Done():
 		case <-b.closing.Done():
@@ -98,7 +96,7 @@ func (b *Backend) StartJobs(ctx context.Context, jobs *engine.Jobs, policy engin
 		if err := client.StopAndCancel(stopping); err != nil {
 			b.logger.Debug("River did not stop in time", "error", err)
 		}
-	}()
+	})
 	return nil
 }
 

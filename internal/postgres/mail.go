@@ -18,7 +18,14 @@ type mailReader struct {
 
 	// Of the writer's goroutine.
 	marks map[int]mailMark
-	given map[engine.MailKey]bool
+	// given is what was given out and not answered yet, by bucket.
+	given map[int]map[mailMark]bool
+}
+
+// mailRead is a read of some mailboxes.
+type mailRead struct {
+	db.ReadMailParams
+	limit int
 }
 
 // mailMark is a place in a mailbox: everything up to it was read, itself too.
@@ -37,9 +44,9 @@ const perBucket = 500
 func (m *mailReader) init(buckets []int) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	m.rung, m.marks, m.given = map[int]bool{}, make(map[int]mailMark, len(buckets)), map[engine.MailKey]bool{}
+	m.rung, m.marks, m.given = map[int]bool{}, make(map[int]mailMark, len(buckets)), make(map[int]map[mailMark]bool, len(buckets))
 	for _, bucket := range buckets {
-		m.marks[bucket] = mailMark{}
+		m.marks[bucket], m.given[bucket] = mailMark{}, map[mailMark]bool{}
 	}
 }
 
@@ -51,26 +58,40 @@ func (m *mailReader) ring(buckets ...int) {
 	}
 }
 
-// takeRung gives the arguments of a read of the buckets that were rung.
-func (m *mailReader) takeRung(limit int) (db.ReadMailParams, bool) {
+// takeRung gives the arguments of a read of the buckets that were rung. While a mark is held back by an open transaction,
+// what is above it and was given is read again, so a read has room for that as well.
+func (m *mailReader) takeRung(limit int) (mailRead, bool) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	if len(m.rung) == 0 {
-		return db.ReadMailParams{}, false
-	}
-	params := db.ReadMailParams{Most: int32(limit), MostOfBucket: int32(min(perBucket, limit))} //nolint:gosec // small
+	read := mailRead{limit: limit}
+	again, most := 0, 0
 	for bucket := range m.rung {
-		if mark, ok := m.marks[bucket]; ok {
-			params.Buckets = append(params.Buckets, int16(bucket)) //nolint:gosec // 12 bits
-			params.MarkXids, params.MarkIds = append(params.MarkXids, mark.xid), append(params.MarkIds, mark.id)
+		mark, ok := m.marks[bucket]
+		if !ok {
+			continue
 		}
+		read.Buckets = append(read.Buckets, int16(bucket)) //nolint:gosec // 12 bits
+		read.MarkXids, read.MarkIds = append(read.MarkXids, mark.xid), append(read.MarkIds, mark.id)
+		above := 0
+		for place := range m.given[bucket] {
+			if mark.less(place) {
+				above++
+			}
+		}
+		again, most = again+above, max(most, above)
 	}
 	clear(m.rung)
-	return params, len(params.Buckets) > 0
+	read.Most, read.MostOfBucket = int32(limit+again), int32(min(perBucket, limit)+most) //nolint:gosec // bounded by memory
+	return read, len(read.Buckets) > 0
+}
+
+// forget is called with what was answered.
+func (m *mailReader) forget(key engine.MailKey) {
+	delete(m.given[key.Bucket], mailMark{key.XID, key.ID})
 }
 
 // putBack rings the buckets of a read that failed, or that was cut short.
-func (m *mailReader) putBack(params db.ReadMailParams) {
+func (m *mailReader) putBack(params mailRead) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	for _, bucket := range params.Buckets {
@@ -94,7 +115,7 @@ func (w *Writer) ReadMail(ctx context.Context, sweep bool, limit int) ([]engine.
 	if !any {
 		return nil, nil
 	}
-	rows, err := w.backend.queries.ReadMail(ctx, w.backend.on(w.backend.pool), params)
+	rows, err := w.backend.queries.ReadMail(ctx, w.backend.on(w.backend.pool), params.ReadMailParams)
 	if err != nil {
 		w.mail.putBack(params)
 		return nil, fmt.Errorf("read mail: %w", interpretError(err))
@@ -103,31 +124,35 @@ func (w *Writer) ReadMail(ctx context.Context, sweep bool, limit int) ([]engine.
 }
 
 // take turns rows into mail, and moves the marks. After an error nothing was taken.
-func (w *Writer) take(ctx context.Context, params db.ReadMailParams, rows []db.ReadMailRow) ([]engine.Mail, error) {
+func (w *Writer) take(ctx context.Context, read mailRead, rows []db.ReadMailRow) ([]engine.Mail, error) {
 	lost, err := w.lostDeliveries(ctx, rows)
 	if err != nil {
-		w.mail.putBack(params)
+		w.mail.putBack(read)
 		return nil, err
 	}
 	counts := map[int16]int32{}
 	last := map[int16]mailMark{}
 	var xmin mailMark
-	mail := make([]engine.Mail, 0, len(rows))
+	mail := make([]engine.Mail, 0, min(len(rows), read.limit))
+	cut := len(rows) >= int(read.Most)
 	for i := range rows {
-		row := &rows[i]
-		counts[row.Bucket]++
-		last[row.Bucket], xmin.xid = mailMark{row.XID, row.ID}, row.Xmin
-		key := engine.MailKey{Bucket: int(row.Bucket), XID: row.XID, ID: row.ID}
-		if w.mail.given[key] || !known(row) {
-			continue
+		row, place := &rows[i], mailMark{rows[i].XID, rows[i].ID}
+		if given := w.mail.given[int(row.Bucket)]; !given[place] {
+			if len(mail) == read.limit {
+				cut = true
+				break
+			}
+			given[place] = true
+			if known(row) {
+				mail = append(mail, w.open(row, engine.MailKey{Bucket: int(row.Bucket), XID: row.XID, ID: row.ID}, lost))
+			}
 		}
-		w.mail.given[key] = true
-		mail = append(mail, w.open(row, key, lost))
+		counts[row.Bucket]++
+		last[row.Bucket], xmin.xid = place, row.Xmin
 	}
-	cut := len(rows) >= int(params.Most)
 	for bucket, count := range counts {
 		mark := xmin
-		if full := count >= params.MostOfBucket; full || cut {
+		if full := count >= read.MostOfBucket; full || cut {
 			if last[bucket].less(mark) {
 				mark = last[bucket]
 			}
@@ -138,7 +163,7 @@ func (w *Writer) take(ctx context.Context, params db.ReadMailParams, rows []db.R
 		w.mail.move(int(bucket), mark)
 	}
 	if cut {
-		w.mail.putBack(params)
+		w.mail.putBack(read)
 		signal(w.wake)
 	}
 	return mail, nil

@@ -143,7 +143,7 @@ func planOf(nodes ...string) *workflow.Plan {
 	for number, text := range nodes {
 		name, parents, _ := strings.Cut(text, ":")
 		node := workflow.Node{Name: name, Spec: int32(number)} //nolint:gosec // small
-		for _, parent := range strings.Fields(parents) {
+		for parent := range strings.FieldsSeq(parents) {
 			node.Dependencies = append(node.Dependencies, numbers[parent])
 		}
 		numbers[name] = int32(number) //nolint:gosec // small

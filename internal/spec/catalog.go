@@ -209,8 +209,7 @@ func (c *Catalog) unknown(kind Kind, id string, names iter.Seq[string]) *Unknown
 
 // cause is the typed error at the root of a reason to leave something out, or nil.
 func cause(reason error) error {
-	var problem Problem
-	if errors.As(reason, &problem) {
+	if problem, ok := errors.AsType[Problem](reason); ok {
 		return problem.Cause
 	}
 	return nil
@@ -352,8 +351,7 @@ func (s *shelf) trouble(id string, err error) string {
 
 // asCause is the typed error in an error that find gave.
 func asCause(err error) error {
-	var unknown *UnknownError
-	if errors.As(err, &unknown) {
+	if unknown, ok := errors.AsType[*UnknownError](err); ok {
 		return unknown
 	}
 	return cause(err)

@@ -289,7 +289,8 @@ func TestCyclesAreFound(t *testing.T) {
 		problems := NewCatalog(definitionsOf(tasks), CatalogOptions{}).Problems()
 		found := false
 		for _, problem := range problems {
-			cycle, ok := problem.Cause.(*CycleError)
+			cycle := &CycleError{}
+			ok := errors.As(problem.Cause, &cycle)
 			if !ok || problem.Message != cycle.Error() {
 				continue
 			}

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -88,8 +89,7 @@ func fileProblem(kind Kind, path, message string) Problem {
 
 // reason is an error of the file system without the path, which stands before it.
 func reason(err error) string {
-	var failed *fs.PathError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
 		if errors.Is(err, syscall.ELOOP) {
 			return "the symbolic link leads in a circle"
 		}
@@ -108,12 +108,10 @@ type walk struct {
 // directory reads a directory. above holds the directories that it lies in.
 func (w *walk) directory(path string, info fs.FileInfo, above []fileID) {
 	id := idOf(info)
-	for _, upper := range above {
-		if upper == id {
-			w.tree.problems = append(w.tree.problems,
-				fileProblem(w.kind, path, "the symbolic link leads back to a directory that it lies in"))
-			return
-		}
+	if slices.Contains(above, id) {
+		w.tree.problems = append(w.tree.problems,
+			fileProblem(w.kind, path, "the symbolic link leads back to a directory that it lies in"))
+		return
 	}
 	if w.seen[id] {
 		return
@@ -124,7 +122,7 @@ func (w *walk) directory(path string, info fs.FileInfo, above []fileID) {
 	if err != nil {
 		w.tree.unreadable(w.kind, path, err)
 	}
-	inside := append(above[:len(above):len(above)], id)
+	inside := append(slices.Clip(above), id)
 	for _, entry := range entries {
 		if !ignored(entry.Name()) {
 			w.entry(filepath.Join(path, entry.Name()), entry, inside)
