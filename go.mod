@@ -3,7 +3,6 @@ module github.com/cyclonetix/cyclonetix
 go 1.26.0
 
 require (
-	github.com/agext/levenshtein v1.2.3
 	github.com/fsnotify/fsnotify v1.10.1
 	github.com/golang-migrate/migrate/v4 v4.20.1
 	github.com/google/go-cmp v0.7.0

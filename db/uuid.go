@@ -1,3 +1,4 @@
+// Package db holds the statements of the Postgres backend, generated from queries/.
 package db
 
 import "github.com/jackc/pgx/v5/pgtype"

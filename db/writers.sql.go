@@ -218,8 +218,9 @@ SELECT clock_timestamp()::timestamptz AS now,
        -- As in ReadMail: a bucket without unread mail may be marked as read up to here.
        pg_snapshot_xmin(pg_current_snapshot())::xid8 AS xmin,
        ARRAY(SELECT u.bucket
-             FROM ROWS FROM (unnest($1::smallint[]), unnest($2::xid8[]), unnest($3::bigint[])) AS u (bucket, xid, id)
-             WHERE EXISTS (SELECT FROM cyclonetix__state.mailbox m WHERE m.bucket = u.bucket AND (m.xid, m.id) > (u.xid, u.id)))::smallint[] AS mail_buckets,
+             FROM ROWS FROM (unnest($1::smallint[]), unnest($2::xid8[]), unnest($3::bigint[])) AS u (bucket, xid, id),
+                  LATERAL (SELECT FROM cyclonetix__state.mailbox m WHERE m.bucket = u.bucket AND (m.xid, m.id) > (u.xid, u.id)
+                           ORDER BY m.bucket, m.xid, m.id LIMIT 1) m)::smallint[] AS mail_buckets,
        EXISTS (SELECT FROM unnest($1::smallint[]) AS u (bucket),
                     LATERAL (SELECT FROM cyclonetix__state.timers t
                              WHERE t.bucket = u.bucket AND t.due <= now() + interval '1 second' LIMIT 1) t)::boolean AS timers_due,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cyclonetix/cyclonetix/internal/spec"
@@ -58,7 +59,7 @@ func (p *program) report(err error) int {
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
 	}
-	p.talk("%s %s", p.paint(p.err, red, "error:"), withoutLineEnd(err.Error()))
+	p.talk("%s %s", p.paint(p.err, red, "error:"), onceEach(err.Error()))
 	if hint := hintOf(err); hint != "" {
 		p.talk("%s %s", p.paint(p.err, dim, "hint:"), withoutLineEnd(hint))
 	}
@@ -81,3 +82,15 @@ func hintOf(err error) string {
 }
 
 func withoutLineEnd(text string) string { return strings.TrimRight(text, "\n") }
+
+// onceEach is text without lines that it had before: a driver that tries in several ways tells the same
+// of each.
+func onceEach(text string) string {
+	var lines []string
+	for line := range strings.SplitSeq(withoutLineEnd(text), "\n") {
+		if !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}

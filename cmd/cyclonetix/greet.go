@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 )
 
 // greet prints where the page is, what to try next, and how to open SQL.
@@ -13,13 +16,35 @@ func (s *stack) greet(url string) {
 		line("page", s.paint(s.out, bold, url))
 	}
 	if task := s.published.suggestion(); task != "" {
-		line("next", "cyclonetix schedule-task "+task+" --wait")
+		line("next", calledAs()+" schedule-task "+task+" --wait")
 	} else {
-		line("next", "put a task into "+s.settings.TaskDirectory+", then: cyclonetix schedule-task TASK --wait")
+		line("next", "put a task into "+s.settings.TaskDirectory+", then: "+calledAs()+" schedule-task TASK --wait")
 	}
 	if s.settings.Backend == backendPostgres {
-		line("sql", "cyclonetix sql")
+		line("sql", calledAs()+" sql")
 	} else {
 		line("sql", "not with this backend, which forgets everything at the end")
 	}
+}
+
+// calledAs is how the user calls this program: by its name alone where a shell finds it so, else by the
+// path that it was called with.
+func calledAs() string {
+	name := filepath.Base(os.Args[0])
+	if found, err := exec.LookPath(name); err == nil && sameFile(found, os.Args[0]) {
+		return name
+	}
+	return os.Args[0]
+}
+
+func sameFile(a, b string) bool {
+	if found, err := exec.LookPath(b); err == nil {
+		b = found
+	}
+	first, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	second, err := os.Stat(b)
+	return err == nil && os.SameFile(first, second)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,14 +8,18 @@ import (
 	"strings"
 	"time"
 
-	"github.com/agext/levenshtein"
 	"github.com/spf13/cobra"
 
 	"github.com/cyclonetix/cyclonetix/internal/api"
+	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/nearest"
 )
 
 // logPause is how often the logs of a run that goes on are looked at.
 const logPause = 300 * time.Millisecond
+
+// agentStream is the stream of what the agent itself has to say.
+var agentStream = engine.StreamAgent.String()
 
 func (p *program) logs() *cobra.Command {
 	var follow bool
@@ -117,16 +120,18 @@ func (r *logReader) chosen(run *api.Run) ([]api.Task, error) {
 
 // unknownTask names the tasks of the run that are most like the wanted one.
 func unknownTask(run *api.Run, wanted string) error {
-	distance := func(task api.Task) int { return levenshtein.Distance(wanted, task.ID, nil) }
 	err := fmt.Errorf("run %q has no task %q", run.RunID, wanted)
-	if len(run.Tasks) == 0 {
-		return err
-	}
-	nearest := slices.MinFunc(run.Tasks, func(a, b api.Task) int { return cmp.Compare(distance(a), distance(b)) })
-	if distance(nearest) > max(1, len(wanted)/3) {
+	near := nearest.Name(wanted, func(yield func(string) bool) {
+		for i := range run.Tasks {
+			if !yield(run.Tasks[i].ID) {
+				return
+			}
+		}
+	})
+	if near == "" {
 		return withHint(err, "`cyclonetix show-run %s --show-tasks` shows its tasks", run.RunID)
 	}
-	return withHint(err, "did you mean %q?", nearest.ID)
+	return withHint(err, "did you mean %q?", near)
 }
 
 // print prints what is new in the log of a task run.
@@ -189,12 +194,20 @@ func (r *logReader) entry(task *api.Task, state *logState, entry *api.LogEntry) 
 		r.talk("%s", r.paint(r.err, dim, fmt.Sprintf("%s: attempt %d", task.ID, entry.Attempt)))
 	}
 	state.attempt = entry.Attempt
+	if entry.Stream == agentStream && state.open { // what the agent says does not end a line of the task
+		fmt.Fprintln(r.out)
+		state.open = false
+	}
+	text := entry.Text
+	if isTerminal(r.out) {
+		text = harmless(text)
+	}
 	if r.task != "" {
-		state.open = entry.Text != "" && !strings.HasSuffix(entry.Text, "\n")
-		_, err := fmt.Fprint(r.out, entry.Text)
+		state.open = text != "" && !strings.HasSuffix(text, "\n")
+		_, err := fmt.Fprint(r.out, text)
 		return err //nolint:wrapcheck // a pipe that broke
 	}
-	return r.prefixed(task, state, entry.Text)
+	return r.prefixed(task, state, text)
 }
 
 // prefixed prints text with the task's id before each line.

@@ -27,9 +27,14 @@ func TestMain(m *testing.M) {
 //	exits N COMMAND…   runs the command, which must exit with status N
 //	ready              waits until a server answers commands
 //
-// Each script has a cluster of its own, a free port, and a folder for an embedded database.
+// Each script has a cluster of its own, a free port, and a folder for an embedded database. EXAMPLES is
+// the folder of the examples.
 func TestScripts(t *testing.T) {
 	var clusters atomic.Int32
+	examples, err := filepath.Abs("../../examples")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -59,6 +64,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("CYCLO_CLUSTER_ID", cluster)
 			env.Setenv("CYCLO_SERVER_LISTEN", "127.0.0.1:0")
 			env.Setenv("CYCLO_EMBEDDED_DATA_DIRECTORY", filepath.Join(data, "data"))
+			env.Setenv("EXAMPLES", examples)
 			env.Setenv("TZ", "UTC")
 			return nil
 		},

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/postgres"
 )
 
@@ -116,10 +116,15 @@ func (p *program) explainDatabase(err error) error {
 	switch {
 	case err == nil || errors.Is(err, context.Canceled) || hintOf(err) != "":
 		return err
-	case errors.Is(err, engine.ErrSchemaNewer):
-		return withHint(err, "use the newer program, whose version the server tells")
 	case errors.Is(err, context.DeadlineExceeded):
-		return withHint(errors.New("the database does not answer"), "see whether it runs, and whether --backend-url is right")
+		return withHint(errors.New("the database does not answer"), hintReach)
+	}
+	var operation *net.OpError
+	var name *net.DNSError
+	if errors.As(err, &operation) || errors.As(err, &name) {
+		return withHint(err, hintReach)
 	}
 	return err
 }
+
+const hintReach = "see whether PostgreSQL runs there, and whether --backend-url is right"

@@ -11,12 +11,12 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/agext/levenshtein"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/cyclonetix/cyclonetix/internal/api"
 	"github.com/cyclonetix/cyclonetix/internal/config"
+	"github.com/cyclonetix/cyclonetix/internal/nearest"
 )
 
 // program is one call of cyclonetix: where it reads and writes, and its global flags.
@@ -101,7 +101,7 @@ func (p *program) flagError(command *cobra.Command, err error) error {
 	message := fmt.Sprintf("unknown flag --%s", unknown.GetSpecifiedName())
 	var names []string
 	command.Flags().VisitAll(func(flag *pflag.Flag) { names = append(names, flag.Name) })
-	if near := closest(unknown.GetSpecifiedName(), names); near != "" {
+	if near := nearest.Name(unknown.GetSpecifiedName(), slices.Values(names)); near != "" {
 		message += fmt.Sprintf(": did you mean --%s?", near)
 	}
 	return &usageError{message, command.CommandPath()}
@@ -117,7 +117,7 @@ func (p *program) noCommand(command *cobra.Command, args []string) error {
 	for _, known := range command.Commands() {
 		names = append(names, known.Name())
 	}
-	if near := closest(args[0], names); near != "" {
+	if near := nearest.Name(args[0], slices.Values(names)); near != "" {
 		message += fmt.Sprintf(": did you mean %q?", near)
 	}
 	return &usageError{message, command.CommandPath()}
@@ -142,17 +142,6 @@ func (p *program) takes(names ...string) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-// closest is the name that is most like the wanted one; empty when none is like it.
-func closest(wanted string, names []string) string {
-	best, least := "", max(1, len(wanted)/3)+1
-	for _, name := range names {
-		if d := levenshtein.Distance(wanted, name, nil); d < least {
-			best, least = name, d
-		}
-	}
-	return best
 }
 
 // configuration reads the configuration, and tells what of it does nothing when told to.

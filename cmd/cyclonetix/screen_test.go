@@ -89,3 +89,22 @@ func TestTable(t *testing.T) {
 		t.Errorf("got\n%s\nwanted\n%s", out.String(), want)
 	}
 }
+
+func TestHarmless(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"plain\tü\n":              "plain\tü\n",
+		"dos\r\n":                 "dos\r\n",
+		"\x1b[1;31mred\x1b[0m":    "\x1b[1;31mred\x1b[0m",
+		"\x1b[2Jclear\x1b[5;5H":   "␛[2Jclear␛[5;5H",
+		"\x1b]0;title\x07":        "␛]0;title␇",
+		"over\rwritten":           "over␍written",
+		"nul \x00, del \x7f":      "nul ␀, del ␡",
+		"no text \xff, C1 \u009b": "no text �, C1 �",
+		"broken off \x1b[3":       "broken off ␛[3",
+	} {
+		if got := harmless(text); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}

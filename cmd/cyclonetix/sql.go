@@ -24,6 +24,12 @@ func (p *program) sql() *cobra.Command {
 		Long: "Open psql on the backend, with the views for people first in the search path: runs, task_runs, queues, agents.\n" +
 			"What stands after -- goes to psql.",
 		Example: "  cyclonetix sql\n  cyclonetix sql -c 'SELECT status, count(*) FROM runs GROUP BY status'\n  cyclonetix sql -- --csv -c 'TABLE agents'",
+		Args: func(command *cobra.Command, args []string) error {
+			if own := command.ArgsLenAtDash(); len(args) > 0 && own != 0 {
+				return &usageError{fmt.Sprintf("sql takes SQL after -c, and psql's own arguments after --, and not %q", args[0]), command.CommandPath()}
+			}
+			return nil
+		},
 		RunE: func(command *cobra.Command, args []string) error {
 			settings, _, err := p.configuration()
 			if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"sync"
@@ -33,6 +34,7 @@ type stack struct {
 
 	settings   *config.Config
 	logger     *slog.Logger
+	listener   net.Listener     // of the pages; nil when they are not served
 	embedded   *embedded.Server // nil when there is a database of the user's
 	backend    engine.Backend
 	backendURL string
@@ -85,13 +87,27 @@ func (p *program) runServer(ctx context.Context, s *serving) (err error) {
 		}
 	}()
 	defer func() { err = errors.Join(err, st.takeDown(context.WithoutCancel(ctx))) }()
-	if err = st.openBackend(building); err == nil {
+	if err = st.open(building); err == nil {
 		err = st.run(ctx, building, func() { ready(); <-early }, signals)
 	}
 	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
 		return statusError(exitInterrupted)
 	}
 	return err
+}
+
+// open takes what another process may have, before anything is changed: the address, then the backend.
+func (s *stack) open(ctx context.Context) (err error) {
+	if s.roles.ui {
+		s.listener, err = server.Listen(ctx, s.settings.Server.Listen)
+		if errors.Is(err, server.ErrAddressInUse) {
+			return withHint(err, "stop the other process, or choose another address: --server-listen 127.0.0.1:3001")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return s.openBackend(ctx)
 }
 
 // run starts the parts and waits for the end. ready is called when all is up.
@@ -156,28 +172,32 @@ func (s *stack) wait(signals <-chan os.Signal, drain func(), agentEnded <-chan s
 }
 
 // startParts starts all but the agent, and gives the URL of the pages; empty when they are not served.
+//
+// The jobs come first, since they make the partitions. The orchestrator comes before the definitions:
+// one that is refused, as there is another, has changed none of them.
 func (s *stack) startParts(working, building context.Context) (url string, err error) {
-	if s.roles.orchestrator || s.roles.ui {
-		s.metrics = server.NewMetrics(programVersion(), server.NewClusterCollector(s.backend, s.logger))
-		s.published = newPublisher(s.backend, s.settings, s.logger)
-		if err := s.published.publish(building); err != nil {
-			return "", err
-		}
-		s.part(func() error { s.published.watch(working); return nil })
-		if err := s.backend.StartJobs(working, &engine.Jobs{}, engine.Retention{Days: s.settings.PostgreSQL.RetentionDays}); err != nil {
-			return "", fmt.Errorf("start the jobs: %w", err)
-		}
-	}
 	if s.debugListen != "" {
 		if err := s.startDebug(working); err != nil {
 			return "", err
 		}
+	}
+	if !s.roles.orchestrator && !s.roles.ui {
+		return "", nil
+	}
+	s.metrics = server.NewMetrics(programVersion(), server.NewClusterCollector(s.backend, s.logger))
+	if err := s.backend.StartJobs(working, &engine.Jobs{}, engine.Retention{Days: s.settings.PostgreSQL.RetentionDays}); err != nil {
+		return "", fmt.Errorf("start the jobs: %w", err)
 	}
 	if s.roles.orchestrator {
 		if err := s.startOrchestrator(working, building); err != nil {
 			return "", err
 		}
 	}
+	s.published = newPublisher(s.backend, s.settings, s.logger)
+	if err := s.published.publish(building); err != nil {
+		return "", err
+	}
+	s.part(func() error { s.published.watch(working); return nil })
 	if s.roles.ui {
 		return s.startPages(working)
 	}
@@ -234,10 +254,7 @@ func (s *stack) startPages(working context.Context) (url string, err error) {
 	if s.settings.Monitoring.Prometheus.Enabled {
 		options.Metrics, options.MetricsPath = s.metrics, s.settings.Monitoring.Prometheus.Endpoint
 	}
-	pages, err := server.Listen(working, options)
-	if errors.Is(err, server.ErrAddressInUse) {
-		return "", withHint(err, "stop the other process, or choose another address: --server-listen 127.0.0.1:3001")
-	}
+	pages, err := server.New(s.listener, options)
 	if err != nil {
 		return "", err
 	}
@@ -276,8 +293,11 @@ func (s *stack) announce(url string) (forget func(), err error) {
 	return forget, nil
 }
 
-// takeDown closes what openBackend opened, when all parts have ended.
+// takeDown closes what open opened, when all parts have ended.
 func (s *stack) takeDown(ctx context.Context) error {
+	if s.listener != nil {
+		_ = s.listener.Close() // the pages have closed it already, where they were served
+	}
 	if s.backend != nil {
 		s.backend.Close()
 	}

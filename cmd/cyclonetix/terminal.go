@@ -3,6 +3,8 @@ package main
 import (
 	"io"
 	"os"
+	"regexp"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -71,3 +73,32 @@ func clip(text string, columns int) string {
 
 // width is the number of columns that text takes.
 func width(text string) int { return utf8.RuneCountInString(text) }
+
+// colours is a sequence that changes colours and nothing else.
+var colours = regexp.MustCompile(`^\x1b\[[0-9;:]*m`)
+
+// harmless is what a task printed as a terminal may have it: with its colours, but what could move the
+// cursor, ring, or ask the terminal something is shown as a picture of it, and what is no text as �.
+func harmless(text string) string {
+	var clean strings.Builder
+	for len(text) > 0 {
+		r, size := utf8.DecodeRuneInString(text)
+		switch {
+		case r == '\x1b' && colours.MatchString(text):
+			size = len(colours.FindString(text))
+			clean.WriteString(text[:size])
+		case r == '\n', r == '\t', strings.HasPrefix(text, "\r\n"):
+			clean.WriteRune(r)
+		case r < ' ':
+			clean.WriteRune('\u2400' + r)
+		case r == '\x7f':
+			clean.WriteRune('\u2421')
+		case unicode.IsControl(r):
+			clean.WriteRune(utf8.RuneError)
+		default:
+			clean.WriteRune(r)
+		}
+		text = text[size:]
+	}
+	return clean.String()
+}

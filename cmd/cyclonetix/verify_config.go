@@ -61,6 +61,9 @@ func checkDefinitions(settings *config.Config) check {
 	catalog := spec.NewCatalog(loaded.Definitions, spec.CatalogOptions{Queues: declaredQueues(settings)})
 	problems = append(problems, catalog.Problems()...)
 	c := check{name: "definitions", finding: fmt.Sprintf("%s, no problems", count(len(loaded.Definitions), "definition"))}
+	if len(loaded.Definitions) == 0 && len(problems) == 0 {
+		c.finding = fmt.Sprintf("none: there is no .yaml or .yml file in %s and the other directories", settings.TaskDirectory)
+	}
 	var errs []error
 	for i := range problems {
 		errs = append(errs, problems[i])

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// watchPause is how often a watched run is looked at.
-	watchPause = 250 * time.Millisecond
+	// A watched run is looked at often in the beginning, as a short one is over soon, then less.
+	firstPause, watchPause = 40 * time.Millisecond, 250 * time.Millisecond
 	// patience is how long a server that does not answer may take to come back.
 	patience = 30 * time.Second
 	// failedShown and failedLines bound what is shown of the logs of what failed.
@@ -31,7 +31,7 @@ func (p *program) watch(ctx context.Context, service api.Service, id string) (*a
 		view = &screen{program: p}
 	}
 	var lastAnswer time.Time
-	for {
+	for pause := firstPause; ; pause = min(pause*5/4, watchPause) {
 		begin := time.Now()
 		run, err := service.Run(ctx, id, api.Include{Tasks: true})
 		switch {
@@ -47,7 +47,7 @@ func (p *program) watch(ctx context.Context, service api.Service, id string) (*a
 				return run, nil
 			}
 		}
-		sleep(ctx, restAfter(time.Since(begin), watchPause))
+		sleep(ctx, restAfter(time.Since(begin), pause))
 	}
 }
 
@@ -106,24 +106,42 @@ func (p *program) ended(ctx context.Context, service api.Service, run *api.Run) 
 
 func (p *program) showFailure(ctx context.Context, service api.Service, run *api.Run, task *api.Task) error {
 	p.talk("")
-	p.talk("%s %s: %s", p.paint(p.err, red, taskLooks[task.Status].mark), p.paint(p.err, bold, task.ID), why(task))
+	p.talk("%s %s: %s", p.paint(p.err, red, taskLooks[task.Status].mark), p.paint(p.err, bold, task.ID), p.printed(why(task)))
 	logs, err := service.Logs(ctx, task.TaskRunID, &api.LogQuery{Tail: failedLines})
 	if err != nil {
 		return err
 	}
 	var printed strings.Builder
 	for i := range logs.Logs {
-		printed.WriteString(logs.Logs[i].Text)
+		entry := &logs.Logs[i]
+		if entry.Attempt != task.Attempt {
+			continue
+		}
+		if entry.Stream == agentStream && printed.Len() > 0 && !strings.HasSuffix(printed.String(), "\n") {
+			printed.WriteByte('\n')
+		}
+		printed.WriteString(entry.Text)
 	}
 	if printed.Len() == 0 {
 		p.talk("  it printed nothing")
 		return nil
 	}
 	for line := range strings.SplitSeq(strings.TrimRight(printed.String(), "\n"), "\n") {
-		p.talk("  %s %s", p.paint(p.err, dim, "|"), line)
+		p.talk("  %s %s", p.paint(p.err, dim, "|"), p.printed(line))
 	}
 	p.talk("  all of it: cyclonetix logs %s %s", run.RunID, task.ID)
 	return nil
+}
+
+// printed is a line that a task printed, as the terminal, if it is one, may have it.
+func (p *program) printed(line string) string {
+	if !isTerminal(p.err) {
+		return line
+	}
+	if line = harmless(line); strings.Contains(line, "\x1b") {
+		line += reset
+	}
+	return line
 }
 
 // shown is what transitions showed of a task run.
@@ -161,11 +179,11 @@ func (t *transitions) show(run *api.Run, now time.Time) {
 			continue
 		}
 		text := task.Status.String()
-		if task.Attempt > 1 {
-			text += fmt.Sprintf(", attempt %d", task.Attempt)
-		}
 		if task.Status.Ended() && task.DurationSeconds != nil {
 			text += " after " + span(task.StartTime, task.EndTime, now)
+		}
+		if task.Attempt > 1 {
+			text += fmt.Sprintf(", attempt %d", task.Attempt)
 		}
 		if reason := why(task); reason != "" && task.Status != workflow.TaskCompleted {
 			text += ": " + reason

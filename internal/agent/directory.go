@@ -70,6 +70,12 @@ func newDirectories(root string, cleanup bool, logger *slog.Logger) (*directorie
 		runFolders: newRunFolders(root), parent: filepath.Join(root, "attempts"),
 		cleanup: cleanup, logger: logger, stop: make(chan struct{}), swept: make(chan struct{}),
 	}
+	if err := os.MkdirAll(root, private); err != nil {
+		return nil, fmt.Errorf("make the agent's work folder: %w", err)
+	}
+	if err := checkOwner(root); err != nil {
+		return nil, err
+	}
 	for _, path := range []string{d.parent, d.runs, d.free} {
 		if err := os.MkdirAll(path, private); err != nil {
 			return nil, fmt.Errorf("make the agent's work folder: %w", err)
@@ -84,6 +90,20 @@ func newDirectories(root string, cleanup bool, logger *slog.Logger) (*directorie
 	d.findSpare()
 	go d.sweep()
 	return d, nil
+}
+
+// checkOwner refuses a folder that another user may have laid out for us: the
+// system's temporary directory is everybody's.
+func checkOwner(root string) error {
+	info, err := os.Lstat(root)
+	if err != nil {
+		return fmt.Errorf("inspect the agent's work folder: %w", err)
+	}
+	owner, known := info.Sys().(*syscall.Stat_t)
+	if !info.IsDir() || known && owner.Uid != uint32(os.Geteuid()) { //nolint:gosec // a user's number
+		return fmt.Errorf("the agent's work folder %s is not a folder of this user: remove it, or set TMPDIR to another place", root)
+	}
+	return nil
 }
 
 // lockFolder takes a folder for this process, as long as it lives.

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,6 +32,39 @@ func entries(t *testing.T, path string) (names []string) {
 		names = append(names, entry.Name())
 	}
 	return names
+}
+
+// What another user laid out in the temporary directory is not used.
+func TestForeignWorkFolderIsRefused(t *testing.T) {
+	t.Parallel()
+	root := filepath.Join(t.TempDir(), "work")
+	if err := os.Symlink(t.TempDir(), root); err != nil {
+		t.Fatal(err)
+	}
+	roots := []string{root}
+	if os.Geteuid() == 0 {
+		foreign := t.TempDir()
+		if err := os.Chown(foreign, 12345, 12345); err != nil {
+			t.Fatal(err)
+		}
+		roots = append(roots, foreign)
+	}
+	for _, root := range roots {
+		_, err := newDirectories(root, true, slog.New(slog.DiscardHandler))
+		if err == nil || !strings.Contains(err.Error(), "is not a folder of this user") {
+			t.Errorf("%s: got %v", root, err)
+		}
+	}
+}
+
+// Users of one machine do not stand in each other's way.
+func TestDefaultWorkFolderIsTheUsers(t *testing.T) {
+	t.Parallel()
+	var o Options
+	o.complete()
+	if want := filepath.Join(os.TempDir(), "cyclonetix-"+strconv.Itoa(os.Geteuid())); o.WorkDir != want {
+		t.Errorf("got %s, want %s", o.WorkDir, want)
+	}
 }
 
 // Every attempt finds its folder empty, whatever the one before did with its own.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
@@ -30,8 +31,8 @@ type Options struct {
 	ShutdownGrace time.Duration
 	// LogBytes bounds what is kept of the output of one attempt; 0 is DefaultLogBytes.
 	LogBytes int
-	// WorkDir is where working directories are made; empty for a folder of the system's
-	// temporary directory. Agents may share it.
+	// WorkDir is where working directories are made; empty for a folder of the user's own in
+	// the system's temporary directory. Agents of one user may share it.
 	WorkDir string
 	// CleanupTempFiles removes the working directory of an attempt after its end.
 	CleanupTempFiles bool
@@ -54,7 +55,7 @@ func (o *Options) complete() {
 		o.LogBytes = DefaultLogBytes
 	}
 	if o.WorkDir == "" {
-		o.WorkDir = filepath.Join(os.TempDir(), "cyclonetix")
+		o.WorkDir = filepath.Join(os.TempDir(), "cyclonetix-"+strconv.Itoa(os.Geteuid()))
 	}
 	if o.Executor == nil {
 		o.Executor = Processes()

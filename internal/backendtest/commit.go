@@ -161,7 +161,7 @@ func drawHistory(t *rapid.T) history {
 func (w *world) eventsOf(run *workflow.Run, choices []int) []workflow.Event {
 	var events []workflow.Event
 	for _, choice := range choices {
-		node := int32(choice % len(run.Nodes))
+		node := int32(choice % len(run.Nodes)) //nolint:gosec // bounded
 		state := run.Nodes[node]
 		of := workflow.Member{Run: run.ID, Node: node, Attempt: state.Attempt, Delivery: state.Delivery}
 		event := w.completed(of)
@@ -204,7 +204,7 @@ func refusals(w *world) {
 
 	at := w.now()
 	end := workflow.TaskChange{
-		Node: 0, Status: workflow.TaskCompleted, Attempt: 1, Delivery: 1, StartTime: at, EndTime: at, Agent: 1, ExitCode: exitCode(0),
+		Node: 0, Status: workflow.TaskCompleted, Attempt: 1, Delivery: 1, StartTime: at, EndTime: at, Agent: 1, ExitCode: new(int32(0)),
 	}
 	with := func(change func(*workflow.TaskChange)) workflow.TaskChange {
 		changed := end

@@ -232,9 +232,9 @@ func (p *puppet) end(report *engine.Report, task *heldTask) {
 		report.Returns = append(report.Returns, back)
 		return
 	case int(task.Attempt) <= how.failures:
-		result.Status, result.Cause, result.ExitCode = workflow.TaskFailed, workflow.CauseExit, exitCode(3)
+		result.Status, result.Cause, result.ExitCode = workflow.TaskFailed, workflow.CauseExit, new(int32(3))
 	default:
-		result.Status, result.ExitCode = workflow.TaskCompleted, exitCode(0)
+		result.Status, result.ExitCode = workflow.TaskCompleted, new(int32(0))
 		f.completed[key] = true
 	}
 	report.Ends = append(report.Ends, engine.End{Member: task.Member, Result: result})

@@ -93,7 +93,7 @@ var mailTests = []test{
 			ReplyTo: w.writer.ReplyTo(), Agent: session.Incarnation(), Done: []int64{deliveries[0].ID, deliveries[2].ID},
 			Ends: []engine.End{
 				{Member: member(run, 0), Result: workflow.Result{
-					Status: workflow.TaskCompleted, Started: true, ExitCode: exitCode(0), StartTime: at, EndTime: at.Add(time.Second), Agent: session.Incarnation(),
+					Status: workflow.TaskCompleted, Started: true, ExitCode: new(int32(0)), StartTime: at, EndTime: at.Add(time.Second), Agent: session.Incarnation(),
 				}},
 				{Member: member(run, 1), Result: workflow.Result{
 					Status: workflow.TaskFailed, Cause: workflow.CauseTimeout, Started: true, Reason: "it ran for 1 s; \"timeout_seconds\" is 1",
@@ -146,7 +146,7 @@ var mailTests = []test{
 		for _, end := range mail.Report.Ends {
 			events = append(events, workflow.Event{Kind: workflow.EventEnd, Node: end.Node, Attempt: end.Attempt, Delivery: end.Delivery, Result: end.Result})
 		}
-		change, _ := w.advance(run, []engine.MailKey{mail.Key}, events...)
+		change := w.advance(run, []engine.MailKey{mail.Key}, events...)
 		if !change.Empty() {
 			w.Fatalf("it changes %+v", change)
 		}

@@ -119,10 +119,10 @@ var orchestratorTests = []test{
 }
 
 // failEachCommit plays a script again and again; each time another commit fails, in another way.
-func (w *world) failEachCommit(make func() *script) {
+func (w *world) failEachCommit(build func() *script) {
 	for number := range int32(8) {
 		for _, fault := range []Fault{Unknown, After} {
-			p := newPlay(w, 1, make(), w.backend)
+			p := newPlay(w, 1, build(), w.backend)
 			var commits atomic.Int32
 			p.plan = func(call string) Fault {
 				if call == "Commit" && commits.Add(1) == number+1 {

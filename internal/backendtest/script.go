@@ -118,6 +118,7 @@ func (r *scriptedRun) expected() ending {
 		case workflow.TaskFailed:
 			end.failed++
 			end.status = workflow.RunFailed
+		default: // upstream_failed counts as neither
 		}
 		end.tasks = append(end.tasks, task)
 	}

@@ -108,7 +108,7 @@ var viewTests = []test{
 		w.claim(session, 9, 0)
 		end := w.failed(member(run, 0), 3)
 		end.Result.Agent, end.Result.Reason = session.Incarnation(), "it went wrong"
-		change, _ := w.advance(run, nil, end, w.failed(member(run, 2), 1))
+		change := w.advance(run, nil, end, w.failed(member(run, 2), 1))
 		w.commit(&engine.Commit{Remove: []int64{w.deliveries[member(run, 0)], w.deliveries[member(run, 2)]}})
 		tasks := w.tasks(run.ID)
 		if task := tasks[0]; task.Status != workflow.TaskFailed || task.Attempt != 1 || task.ExitCode == nil || *task.ExitCode != 3 || task.AgentID != "one" ||
@@ -126,7 +126,7 @@ var viewTests = []test{
 	}},
 	{name: "a cancelled run is seen with the time of the cancel", run: func(w *world) {
 		run := w.start(planOf("a", "b: a"))
-		change, _ := w.advance(run, nil, workflow.Event{Kind: workflow.EventCancel, Actor: "ben"})
+		change := w.advance(run, nil, workflow.Event{Kind: workflow.EventCancel, Actor: "ben"})
 		if view := w.view(run.ID); view.Status != workflow.RunRunning || !sameTime(view.CancelTime, change.At) {
 			w.Errorf("while it is being cancelled the run is seen as %+v", view)
 		}

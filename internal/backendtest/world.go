@@ -173,12 +173,12 @@ func (w *world) startOf(of engine.Submission) *workflow.Run {
 }
 
 // advance lets events happen to a run, and commits what follows. Each member gets a delivery of its own.
-func (w *world) advance(run *workflow.Run, answered []engine.MailKey, events ...workflow.Event) (*workflow.Change, engine.CommitResult) {
+func (w *world) advance(run *workflow.Run, answered []engine.MailKey, events ...workflow.Event) *workflow.Change {
 	w.Helper()
 	change := w.decide(run, events...)
-	result := w.commit(&engine.Commit{At: change.At, Changes: []*workflow.Change{change}, Dispatches: w.dispatches(run, change.Queue, 1), Mail: answered})
+	w.commit(&engine.Commit{At: change.At, Changes: []*workflow.Change{change}, Dispatches: w.dispatches(run, change.Queue, 1), Mail: answered})
 	run.Apply(change)
-	return change, result
+	return change
 }
 
 // decide is what follows from the events, uncut.
@@ -296,15 +296,12 @@ func (w *world) result(result workflow.Result) workflow.Result {
 }
 
 func (w *world) completed(member workflow.Member) workflow.Event {
-	return w.ended(member, workflow.Result{Status: workflow.TaskCompleted, ExitCode: exitCode(0)})
+	return w.ended(member, workflow.Result{Status: workflow.TaskCompleted, ExitCode: new(int32(0))})
 }
 
 func (w *world) failed(member workflow.Member, code int32) workflow.Event {
 	return w.ended(member, workflow.Result{Status: workflow.TaskFailed, Cause: workflow.CauseExit, ExitCode: new(code)})
 }
-
-//go:fix inline
-func exitCode(code int32) *int32 { return new(code) }
 
 // member is the first attempt of a node.
 func member(run *workflow.Run, node int32) workflow.Member {

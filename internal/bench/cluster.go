@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,6 +17,7 @@ import (
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/orchestrator"
 	"github.com/cyclonetix/cyclonetix/internal/postgres"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
 type engineSubmission = engine.Submission
@@ -28,6 +30,10 @@ type cluster struct {
 	sql     *pgxpool.Pool // beside the backend, to look
 	logger  *slog.Logger
 
+	submitted int64
+	ended     atomic.Int64 // runs
+	progress  chan struct{}
+
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	failure error
@@ -38,7 +44,7 @@ type cluster struct {
 func newCluster(ctx context.Context, url string, logger *slog.Logger) (*cluster, error) {
 	var random [4]byte
 	_, _ = rand.Read(random[:]) // never fails
-	c := &cluster{url: url, id: "bench_" + hex.EncodeToString(random[:]), logger: logger}
+	c := &cluster{url: url, id: "bench_" + hex.EncodeToString(random[:]), logger: logger, progress: make(chan struct{}, 1)}
 	if err := postgres.MigrateUp(ctx, c.options()); err != nil {
 		return nil, fmt.Errorf("make the benchmark's schema: %w", err)
 	}
@@ -64,7 +70,7 @@ func (c *cluster) orchestrate(ctx context.Context) error {
 	ready := make(chan struct{})
 	ctx = c.context(ctx)
 	c.run(func() error {
-		return orchestrator.New(c.backend, orchestrator.Options{ID: "bench", Logger: c.logger}).Run(ctx, func() { close(ready) })
+		return orchestrator.New(c.backend, orchestrator.Options{ID: "bench", Logger: c.logger, Observer: c}).Run(ctx, func() { close(ready) })
 	})
 	select {
 	case <-ready:
@@ -130,27 +136,34 @@ func (c *cluster) submit(ctx context.Context, count int, submission engine.Submi
 		if _, err := c.backend.Submit(ctx, part); err != nil {
 			return fmt.Errorf("submit runs: %w", err)
 		}
+		c.submitted += int64(len(part))
 	}
 	return nil
 }
 
-// await waits until no run is live.
-func (c *cluster) await(ctx context.Context) error {
-	query := "SELECT EXISTS (SELECT FROM " + pgx.Identifier{c.schema(), "live_runs"}.Sanitize() + ")"
-	for {
-		var live bool
-		if err := c.sql.QueryRow(ctx, query).Scan(&live); err != nil {
-			return fmt.Errorf("look for live runs: %w", err)
-		}
-		if !live {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err() //nolint:wrapcheck // says it all
-		case <-time.After(20 * time.Millisecond):
+// Committed implements orchestrator.Observer: it counts the runs that ended.
+func (c *cluster) Committed(_ time.Duration, changes []*workflow.Change) {
+	for _, change := range changes {
+		if change.Ends() {
+			c.ended.Add(1)
 		}
 	}
+	select {
+	case c.progress <- struct{}{}:
+	default:
+	}
+}
+
+// await waits until all runs have ended, without asking the database.
+func (c *cluster) await(ctx context.Context) error {
+	for c.ended.Load() < c.submitted {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.progress:
+		}
+	}
+	return nil
 }
 
 // span is the time from the first claim to the last end of the runs made since start.

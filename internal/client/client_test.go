@@ -37,7 +37,11 @@ func connect(t *testing.T) (*client.Client, *api.Direct) {
 		t.Fatal(err)
 	}
 	direct := api.NewDirect(backend, api.DirectOptions{Actor: "test", Cause: "api", Version: "v1"})
-	s, err := server.Listen(t.Context(), server.Options{
+	listener, err := server.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.New(listener, server.Options{
 		Service: direct, Address: "127.0.0.1:0", Title: "test", Refresh: time.Second, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -235,10 +235,10 @@ func (r *fileReader) nearestKey(path, name string, known []string) string {
 	if len(r.errors) > 100 {
 		return ""
 	}
-	if near := nearest(name, known); near != "" {
+	if near := nearestOf(name, known); near != "" {
 		return below(path, near)
 	}
-	return nearest(below(path, name), keyPaths())
+	return nearestOf(below(path, name), keyPaths())
 }
 
 func below(path, name string) string {

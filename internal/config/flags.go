@@ -35,5 +35,6 @@ func registerFlag(flags *pflag.FlagSet, k *key, name string) {
 		flags.StringSlice(name, splitList(k.preset), k.usage)
 	case text:
 		flags.String(name, k.preset, k.usage)
+	case tables, lists: // not plain: only a file has them
 	}
 }

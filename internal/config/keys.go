@@ -86,7 +86,6 @@ var schema, allKeys = func() (*section, []*key) {
 func describe(t reflect.Type, path string, keys *[]*key) *section {
 	s := &section{path: path, keys: map[string]*key{}, sections: map[string]*section{}}
 	for field := range t.Fields() {
-		field := field
 		name := field.Tag.Get("koanf")
 		if name == "-" {
 			continue

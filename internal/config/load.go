@@ -159,7 +159,7 @@ func environmentLayer(variables map[string]string, used map[string]bool) *layer 
 		case strings.HasPrefix(name, "CYCLO_TEST_"), slices.Contains(taskVariables, name), used[name]:
 		default:
 			hint := ""
-			if near := nearest(name, slices.Sorted(maps.Keys(known))); near != "" {
+			if near := nearestOf(name, slices.Sorted(maps.Keys(known))); near != "" {
 				hint = " (did you mean " + near + "?)"
 			}
 			l.fail(nil, at.errorf("no setting has this variable%s", hint))

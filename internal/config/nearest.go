@@ -3,15 +3,15 @@ package config
 import (
 	"strings"
 
-	"github.com/agext/levenshtein"
+	"github.com/cyclonetix/cyclonetix/internal/nearest"
 )
 
 // longestWord bounds the work: what is longer was not meant for one of our names.
 const longestWord = 100
 
-// nearest returns the candidate most like the word, or "" when none is like it. Of paths with dots,
+// nearestOf returns the candidate most like the word, or "" when none is like it. Of paths with dots,
 // the last name alone may be alike too: somebody who writes listen may mean server.listen.
-func nearest(word string, candidates []string) string {
+func nearestOf(word string, candidates []string) string {
 	word = strings.ToLower(strings.TrimPrefix(word, environmentPrefix))
 	if len(word) > longestWord {
 		return ""
@@ -22,10 +22,10 @@ func nearest(word string, candidates []string) string {
 			continue
 		}
 		name := strings.ToLower(strings.TrimPrefix(candidate, environmentPrefix))
-		distance := levenshtein.Distance(word, name, nil)
+		distance := nearest.Distance(word, name, bestDistance)
 		if last := lastName(name); last != name || lastName(word) != word {
 			// One more, so that the same distance in full is nearer.
-			distance = min(distance, levenshtein.Distance(lastName(word), last, nil)+1)
+			distance = min(distance, nearest.Distance(lastName(word), last, bestDistance)+1)
 		}
 		if distance < bestDistance {
 			best, bestDistance = candidate, distance

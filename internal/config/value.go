@@ -62,7 +62,7 @@ func (k *key) accept(s string) error {
 			return nil
 		}
 		err := fmt.Errorf("must be one of %s", strings.Trim(strings.Join(k.oneof, ", "), ", "))
-		if near := nearest(s, k.oneof); near != "" {
+		if near := nearestOf(s, k.oneof); near != "" {
 			err = fmt.Errorf("%w (did you mean %s?)", err, near)
 		}
 		return err

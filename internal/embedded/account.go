@@ -26,7 +26,7 @@ type account struct {
 // does not lock the data.
 func accountFor(dir string) (account, error) {
 	if uid := os.Geteuid(); uid != 0 {
-		return account{uid: uint32(uid), gid: uint32(os.Getegid()), name: userName(uint32(uid))}, nil
+		return account{uid: uint32(uid), gid: uint32(os.Getegid()), name: userName(uint32(uid))}, nil //nolint:gosec // the kernel has 32 bits for it
 	}
 	if info, err := os.Stat(dir); err == nil {
 		if st := info.Sys().(*syscall.Stat_t); st.Uid != 0 {
@@ -44,7 +44,7 @@ func accountFor(dir string) (account, error) {
 		if err1 != nil || err2 != nil || uid == 0 {
 			continue
 		}
-		return account{uid: uint32(uid), gid: uint32(gid), name: name, drop: true}, nil
+		return account{uid: uint32(uid), gid: uint32(gid), name: name, drop: true}, nil //nolint:gosec // to wrap is meant
 	}
 	return account{}, errors.New("PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as: " +
 		"make one with \"useradd --system postgres\", or run cyclonetix as another user")

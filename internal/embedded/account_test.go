@@ -64,7 +64,7 @@ func TestUserThatRunsTheServer(t *testing.T) {
 		mustSay(t, err, nil, "belongs to user root", "chown -R", dir)
 	})
 	asRoot(t, "closed parent", func(t *testing.T) {
-		folder, dir := place(t)
+		folder, _ := place(t)
 		closed := filepath.Join(folder, "closed")
 		if err := os.MkdirAll(filepath.Join(closed, "open", "closed too"), 0o755); err != nil {
 			t.Fatal(err)
@@ -74,7 +74,7 @@ func TestUserThatRunsTheServer(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		dir = filepath.Join(closed, "open", "closed too", "data")
+		dir := filepath.Join(closed, "open", "closed too", "data")
 		_, err := Start(t.Context(), fast(dir))
 		mustSay(t, err, nil, "cannot enter", "--embedded-data-directory")
 		command := regexp.MustCompile(`run "chmod o\+x (.*?)"`).FindStringSubmatch(err.Error())

@@ -175,7 +175,7 @@ func initialise(ctx context.Context, dir string, a account, b Binaries, sync boo
 	if err != nil {
 		return explain(fmt.Errorf("make data directory: %w", err), dir, nil)
 	}
-	defer os.RemoveAll(fresh) // gone already when all went well
+	defer func() { _ = os.RemoveAll(fresh) }() // gone already when all went well
 	if err := a.give(fresh); err != nil {
 		return fmt.Errorf("make data directory: %w", err)
 	}

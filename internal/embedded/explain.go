@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"syscall"
@@ -24,6 +25,8 @@ func explain(err error, dir string, output []byte) error {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), fullPattern.Match(output):
 		return &told{is: ErrDiskFull, text: fmt.Sprintf("no room left on the disk that holds %s%s: "+
 			"free some space, or choose a folder on another disk with --embedded-data-directory", dir, freeSpace(dir))}
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w: choose a folder that you may write to with --embedded-data-directory", err)
 	case len(bytes.TrimSpace(output)) > 0:
 		return fmt.Errorf("%w; its last words:\n%s", err, lastLines(output, 8))
 	default:
@@ -37,5 +40,5 @@ func freeSpace(dir string) string {
 	if unix.Statfs(dir, &st) != nil && unix.Statfs(filepath.Dir(dir), &st) != nil {
 		return ""
 	}
-	return fmt.Sprintf(" (%d MB free)", st.Bavail*uint64(st.Bsize)>>20)
+	return fmt.Sprintf(" (%d MB free)", st.Bavail*uint64(st.Bsize)>>20) //nolint:gosec // no size is negative
 }

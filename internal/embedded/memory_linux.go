@@ -14,7 +14,7 @@ func machineMemory() uint64 {
 	memory := uint64(1 << 30)
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) == nil {
-		memory = uint64(info.Totalram) * uint64(info.Unit)
+		memory = uint64(info.Totalram) * uint64(info.Unit) //nolint:unconvert // on 32 bits it is a smaller one
 	}
 	for _, path := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
 		text, err := os.ReadFile(path)

@@ -111,7 +111,7 @@ func (c *Command) encode(buf []byte) (encoded, error) {
 		return e, err
 	}
 
-	b := append(buf[:0], make([]byte, requestHeader)...)
+	b := append(buf[:0], make([]byte, requestHeader)...) //nolint:gocritic // the message is put together in the buffer that is lent
 	b = append(append(b, c.Dir...), 0)
 	b = append(append(b, path...), 0)
 	for _, s := range args {

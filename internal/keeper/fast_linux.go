@@ -75,7 +75,7 @@ func (s *fast) begin() {
 	}
 
 	timeout := unix.NsecToTimeval(int64(idleAfter))
-	unix.SetsockoptTimeval(requestFD, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout)
+	_ = unix.SetsockoptTimeval(requestFD, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout) // without it, only an idle processor is lost
 }
 
 // sigaction is the kernel's, on 64 bits.
@@ -120,10 +120,10 @@ func (s *fast) receive(message, oob []byte) (n, oobn int, err error) {
 		case unix.EINTR:
 		case unix.EAGAIN: // idle: wait without a processor
 			if s.idle.CompareAndSwap(false, true) {
-				unix.Tgkill(int(s.keeper), int(s.reaper.Load()), nudge)
+				_ = unix.Tgkill(int(s.keeper), int(s.reaper.Load()), nudge) // a reaper that has not begun will see idle
 			}
 			fds := [1]unix.PollFd{{Fd: requestFD, Events: unix.POLLIN}}
-			unix.Poll(fds[:], -1)
+			_, _ = unix.Poll(fds[:], -1) // however it ends, recvmsg knows more
 		default:
 			return 0, 0, errno
 		}

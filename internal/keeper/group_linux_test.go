@@ -1,9 +1,9 @@
 package keeper
 
 import (
+	"bytes"
 	"fmt"
 	"os"
-	"strings"
 )
 
 // members lists the processes of a group that are not zombies.
@@ -26,7 +26,7 @@ func living(wanted func(pgrp, session int) bool) (pids []string) {
 		var state string
 		var parent, pgrp, session int
 		// The name, in parentheses, may hold anything.
-		rest := string(stat[strings.LastIndexByte(string(stat), ')')+1:])
+		rest := string(stat[bytes.LastIndexByte(stat, ')')+1:])
 		if n, _ := fmt.Sscan(rest, &state, &parent, &pgrp, &session); n == 4 && wanted(pgrp, session) && state != "Z" && state != "X" {
 			pids = append(pids, dir.Name())
 		}

@@ -281,7 +281,7 @@ func TestRandomKills(t *testing.T) {
 		if started.Load() == 0 {
 			t.Error("nothing was started")
 		}
-		groups.Range(func(pid, script any) bool {
+		groups.Range(func(pid, _ any) bool {
 			expectGone(t, pid.(int))
 			return true
 		})

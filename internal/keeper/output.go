@@ -191,7 +191,7 @@ func (l *lingering) sweep() {
 	}
 }
 
-// notBlocking prepares the read end of a new pipe, or closes both.
+// notBlocking prepares the first end of a new pipe or pair of sockets, or closes both.
 func notBlocking(p []int) error {
 	if _, err := unix.FcntlInt(uintptr(p[0]), unix.F_SETFL, unix.O_NONBLOCK); err != nil {
 		syscall.Close(p[0])

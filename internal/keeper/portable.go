@@ -41,8 +41,7 @@ func (portable) start(c *child) {
 		return
 	}
 	c.stage, c.errno = stageExec, syscall.EIO
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		c.errno = errno
 	}
 	// ForkExec does not say which step refused.

@@ -46,7 +46,9 @@ func (r *receiver) receive() error {
 			return err
 		}
 	}
-	r.readHeader(r.buf)
+	if err := r.readHeader(r.buf); err != nil {
+		return err
+	}
 	inline := int(r.size)
 	if r.flags&hasBody != 0 {
 		inline = 0

@@ -86,7 +86,7 @@ func open(kind int, portable bool) (*session, error) {
 	var first report
 	if _, err := io.ReadFull(in, first.bytes()); err != nil || first.kind != reportReady {
 		s.cmd.Process.Kill()
-		s.cmd.Wait()
+		_ = s.cmd.Wait() // it was killed
 		s.closeFiles()
 		return nil, fmt.Errorf("start keeper %s: it does not answer (%w): does the program call keeper.MaybeMain first of all in main?", path, err)
 	}
@@ -118,7 +118,9 @@ func localSocket(kind int, name string) (ours, theirs *os.File, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("start keeper: %w", os.NewSyscallError("socketpair", err))
 	}
-	syscall.SetNonblock(p[0], true)
+	if err := notBlocking(p[:]); err != nil {
+		return nil, nil, fmt.Errorf("start keeper: %w", os.NewSyscallError("fcntl", err))
+	}
 	return os.NewFile(uintptr(p[0]), name), os.NewFile(uintptr(p[1]), name), nil
 }
 
@@ -176,7 +178,7 @@ func (s *session) lose() {
 	s.cmd.Process.Kill()
 	awaitZombie(s.cmd.Process.Pid)
 	killSession(s.cmd.Process.Pid)
-	s.cmd.Wait()
+	_ = s.cmd.Wait() // however it ended, what it left is the same
 	s.closeFiles()
 	for _, p := range left {
 		if p.pid == 0 {

@@ -10,11 +10,11 @@ import (
 )
 
 const (
-	// leastWindow is the number of tasks of a queue that may be in the table at least.
+	// leastWindow is the number of tasks of a lane that may be in the table at least.
 	leastWindow = 256
 	// mostWindow bounds a window that follows the speed of the agents.
 	mostWindow = 20_000
-	// paceSpan is the time over which the speed of a queue is looked at.
+	// paceSpan is the time over which the speed of a lane is looked at.
 	paceSpan = 100 * time.Millisecond
 	// mostPacked is the number of members of a delivery at the most.
 	mostPacked = 50
@@ -24,29 +24,20 @@ const (
 	backlogEvery = 250 * time.Millisecond
 )
 
-// dispatcher decides which queued tasks are put into the table of deliveries: for each queue two rounds
-// of its slots, or what its agents work off in a tenth of a second; the rest waits here, and
-// runs take turns, so that a huge one is no wall before small ones.
+// dispatcher decides which queued tasks are put into the table of deliveries: for each class and priority two
+// rounds of the slots that serve it, or what its agents work off in a fifth of a second; the rest waits here, and
+// runs take turns, so that a huge one is no wall before small ones. Each class and priority has a window of its own, so that
+// tasks that no agent serves are no wall before others, nor are less urgent ones before an urgent one.
 type dispatcher struct {
-	queues map[string]*queue
-	lanes  map[laneKey]*lane
+	lanes map[laneKey]*lane
+	// queues holds the lanes of each queue, by priority.
+	queues map[string][]*lane
 	// specLanes are the lanes of a graph's specifications.
 	specLanes map[*workflow.Graph][]*lane
 	agents    []engine.AgentInfo
 
 	flushBacklog bool
 	backlogAt    time.Time
-}
-
-// queue is what is known of one queue.
-type queue struct {
-	name     string
-	slots    int
-	inFlight int // members in the table, or with agents
-	lanes    []*lane
-	// ended counts the ends in the current span of time; pace is the count of the span before.
-	ended, pace int
-	spanStart   time.Time
 }
 
 type laneKey struct {
@@ -62,11 +53,15 @@ type backlogKey struct {
 // lane holds the waiting tasks of one class and priority.
 type lane struct {
 	laneKey
-	queue   *queue
-	ring    []*runQueue
-	waiting int
-	dirty   bool // waiting changed since the backlog was written
-	agents  int  // that serve it
+	ring     []*runQueue
+	waiting  int
+	inFlight int  // members in the table, or with agents
+	dirty    bool // waiting changed since the backlog was written
+	// agents is the number of those that serve it, and slots what they have together.
+	agents, slots int
+	// ended counts the ends in the current span of time; pace is the count of the span before.
+	ended, pace int
+	spanStart   time.Time
 }
 
 // runQueue holds the waiting tasks of one run in one lane.
@@ -79,8 +74,20 @@ type runQueue struct {
 
 func newDispatcher() *dispatcher {
 	return &dispatcher{
-		queues: map[string]*queue{}, lanes: map[laneKey]*lane{}, specLanes: map[*workflow.Graph][]*lane{},
+		lanes: map[laneKey]*lane{}, queues: map[string][]*lane{}, specLanes: map[*workflow.Graph][]*lane{},
 	}
+}
+
+// anew is a dispatcher that knows of no task. It has what is outside of memory: the agents, and a
+// backlog that was told and now may be wrong.
+func (d *dispatcher) anew() *dispatcher {
+	fresh := newDispatcher()
+	fresh.agents, fresh.backlogAt = d.agents, d.backlogAt
+	for key := range d.lanes {
+		lane := &lane{laneKey: key, dirty: true}
+		fresh.add(lane)
+	}
+	return fresh
 }
 
 // maxKnownGraphs bounds specLanes.
@@ -116,67 +123,55 @@ func (d *dispatcher) lane(spec *workflow.Scheduling) *lane {
 	key := laneKey{engine.Class{Queue: spec.Queue, Requires: strings.Join(slices.Compact(requires), ",")}, spec.Priority}
 	known := d.lanes[key]
 	if known == nil {
-		known = &lane{laneKey: key, queue: d.queue(spec.Queue), agents: d.serving(key.class)}
-		d.lanes[key] = known
-		known.queue.lanes = append(known.queue.lanes, known)
-		slices.SortStableFunc(known.queue.lanes, func(a, b *lane) int { return a.priority - b.priority })
+		known = &lane{laneKey: key}
+		d.add(known)
 	}
 	return known
 }
 
-func (d *dispatcher) queue(name string) *queue {
-	known := d.queues[name]
-	if known == nil {
-		known = &queue{name: name}
-		d.queues[name] = known
-		d.countSlots(known)
-	}
-	return known
+func (d *dispatcher) add(added *lane) {
+	d.countAgents(added)
+	d.lanes[added.laneKey] = added
+	queue := added.class.Queue
+	d.queues[queue] = append(d.queues[queue], added)
+	slices.SortStableFunc(d.queues[queue], func(a, b *lane) int { return a.priority - b.priority })
 }
 
 // learn takes note of the agents that live.
 func (d *dispatcher) learn(agents []engine.AgentInfo) {
 	d.agents = agents
-	for _, queue := range d.queues {
-		d.countSlots(queue)
-	}
 	for _, lane := range d.lanes {
-		lane.agents = d.serving(lane.class)
+		d.countAgents(lane)
 	}
 }
 
-func (d *dispatcher) countSlots(queue *queue) {
-	queue.slots = 0
+func (d *dispatcher) countAgents(lane *lane) {
+	lane.agents, lane.slots = 0, 0
 	for i := range d.agents {
-		if agent := &d.agents[i]; len(agent.Queues) == 0 || slices.Contains(agent.Queues, queue.name) {
-			queue.slots += agent.Slots
+		if agent := &d.agents[i]; serves(agent, lane.class) {
+			lane.agents++
+			lane.slots += agent.Slots
 		}
 	}
 }
 
-func (d *dispatcher) serving(class engine.Class) int {
-	count := 0
-	for i := range d.agents {
-		agent := &d.agents[i]
-		if len(agent.Queues) > 0 && !slices.Contains(agent.Queues, class.Queue) {
-			continue
-		}
-		serves := true
-		for tag := range strings.SplitSeq(class.Requires, ",") {
-			serves = serves && (tag == "" || slices.Contains(agent.Tags, tag))
-		}
-		if serves {
-			count++
+func serves(agent *engine.AgentInfo, class engine.Class) bool {
+	if len(agent.Queues) > 0 && !slices.Contains(agent.Queues, class.Queue) {
+		return false
+	}
+	for tag := range strings.SplitSeq(class.Requires, ",") {
+		if tag != "" && !slices.Contains(agent.Tags, tag) {
+			return false
 		}
 	}
-	return count
+	return true
 }
 
 // take notes what a change does to queued tasks, before it is committed.
 func (d *dispatcher) take(e *entry, change *workflow.Change) {
 	for i := range change.Tasks {
 		task := &change.Tasks[i]
-		if !task.First && e.run.Nodes[task.Node].Status == workflow.TaskQueued {
+		if !task.First && e.run.Nodes[task.Node].Status == workflow.TaskQueued && !e.misses(task.Node) {
 			d.count(e, task.Node, -1)
 		}
 	}
@@ -187,10 +182,10 @@ func (d *dispatcher) take(e *entry, change *workflow.Change) {
 
 // count keeps the number of members in the table or with agents.
 func (d *dispatcher) count(e *entry, node int32, by int) {
-	queue := d.laneOf(e, node).queue
-	queue.inFlight += by
+	lane := d.laneOf(e, node)
+	lane.inFlight += by
 	if by < 0 {
-		queue.ended -= by
+		lane.ended -= by
 	}
 }
 
@@ -211,24 +206,23 @@ func (d *dispatcher) push(e *entry, member workflow.Member, at time.Time) {
 
 // putBack queues a member anew that was taken out of the table.
 func (d *dispatcher) putBack(e *entry, member workflow.Member) {
-	if int(member.Node) >= len(e.run.Nodes) {
+	if !e.holds(member) {
 		return
 	}
-	state := &e.run.Nodes[member.Node]
-	if state.Status != workflow.TaskQueued || state.Attempt != member.Attempt || state.Delivery != member.Delivery {
-		return
-	}
-	d.laneOf(e, member.Node).queue.inFlight--
+	d.laneOf(e, member.Node).inFlight--
 	d.push(e, member, time.Time{}) // since when it waits is not known any more
 }
 
 // forget drops a run that is refused: what waits of it, and from the count what is in the table.
 func (d *dispatcher) forget(e *entry) {
 	for _, member := range e.run.Queued() {
-		d.count(e, member.Node, -1)
+		if !e.misses(member.Node) {
+			d.count(e, member.Node, -1)
+		}
 	}
+	e.missing = nil
 	for _, waiting := range e.queues {
-		waiting.lane.queue.inFlight += len(waiting.members)
+		waiting.lane.inFlight += len(waiting.members)
 		waiting.lane.waiting -= len(waiting.members)
 		waiting.members = nil
 		waiting.lane.dirty = true
@@ -236,20 +230,21 @@ func (d *dispatcher) forget(e *entry) {
 	e.queues = nil
 }
 
-func (q *queue) window(now time.Time) int {
-	if now.Sub(q.spanStart) >= paceSpan {
-		q.pace, q.ended, q.spanStart = q.ended, 0, now
+func (l *lane) window(now time.Time) int {
+	if now.Sub(l.spanStart) >= paceSpan {
+		l.pace, l.ended, l.spanStart = l.ended, 0, now
 	}
-	return max(leastWindow, 2*q.slots, min(2*max(q.pace, q.ended), mostWindow))
+	return max(l.rounds(), min(2*max(l.pace, l.ended), mostWindow))
 }
+
+// rounds is the window without regard to the pace.
+func (l *lane) rounds() int { return max(leastWindow, 2*l.slots) }
 
 // ready tells whether a task that waits may go into the table.
 func (d *dispatcher) ready() bool {
-	for _, queue := range d.queues {
-		for _, lane := range queue.lanes {
-			if lane.waiting > 0 && queue.inFlight < max(leastWindow, 2*queue.slots) {
-				return true
-			}
+	for _, lane := range d.lanes {
+		if lane.waiting > 0 && lane.inFlight < lane.rounds() {
+			return true
 		}
 	}
 	return false
@@ -257,19 +252,16 @@ func (d *dispatcher) ready() bool {
 
 // pick chooses what goes into the table with this commit.
 func (d *dispatcher) pick(commit *engine.Commit, now time.Time) {
-	for _, queue := range d.queues {
-		room := queue.window(now) - queue.inFlight
-		for _, lane := range queue.lanes {
+	for _, lanes := range d.queues {
+		for _, lane := range lanes {
+			room := min(lane.window(now)-lane.inFlight, lane.waiting)
 			if room <= 0 {
-				break
+				continue
 			}
-			members, entries := lane.next(min(room, lane.waiting))
-			room -= len(members)
-			queue.inFlight += len(members)
-			if len(members) > 0 {
-				lane.dirty = true
-				d.pack(commit, lane, members, entries)
-			}
+			members, entries := lane.next(room)
+			lane.inFlight += len(members)
+			lane.dirty = true
+			d.pack(commit, lane, members, entries)
 		}
 	}
 	d.writeBacklog(commit, now)
@@ -339,7 +331,7 @@ func (d *dispatcher) writeBacklog(commit *engine.Commit, now time.Time) {
 
 func (d *dispatcher) backlog(key backlogKey) engine.Backlog {
 	backlog := engine.Backlog{Queue: key.queue, Priority: key.priority}
-	for _, lane := range d.queue(key.queue).lanes {
+	for _, lane := range d.queues[key.queue] {
 		if lane.priority != key.priority {
 			continue
 		}
@@ -363,9 +355,10 @@ func (d *dispatcher) withdraw(l *loop, commit *engine.Commit, members []workflow
 	for _, member := range members {
 		wanted[member] = true
 	}
-	asked := map[workflow.RunID]bool{}
+	looked, asked := map[workflow.RunID]bool{}, map[workflow.RunID]bool{}
 	for _, member := range members {
-		if e := l.runs[member.Run]; e != nil && !asked[member.Run] {
+		if e := l.runs[member.Run]; e != nil && !looked[member.Run] {
+			looked[member.Run] = true
 			d.withdrawWaiting(l, e, wanted)
 		}
 		if wanted[member] && !asked[member.Run] {
@@ -377,11 +370,11 @@ func (d *dispatcher) withdraw(l *loop, commit *engine.Commit, members []workflow
 }
 
 func (d *dispatcher) withdrawWaiting(l *loop, e *entry, wanted map[workflow.Member]bool) {
-	// What is in no delivery and not queued here either is counted already.
 	e.missing = slices.DeleteFunc(e.missing, func(member workflow.Member) bool {
 		if !wanted[member] {
 			return false
 		}
+		d.count(e, member.Node, 1) // as below
 		delete(wanted, member)
 		l.withdrawn(member)
 		return true
@@ -393,7 +386,7 @@ func (d *dispatcher) withdrawWaiting(l *loop, e *entry, wanted map[workflow.Memb
 				return false
 			}
 			// As if it had been in the table: its end takes it out of the count.
-			waiting.lane.queue.inFlight++
+			waiting.lane.inFlight++
 			delete(wanted, member)
 			l.withdrawn(member)
 			return true

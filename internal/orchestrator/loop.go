@@ -1,11 +1,13 @@
 package orchestrator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
@@ -63,9 +65,24 @@ type entry struct {
 	used    int64 // the turn in which something happened last
 	queues  []*runQueue
 	lanes   []*lane // of the graph's specifications
-	// missing are members that were stored as queued and are in no delivery. They are put into the queue
+	// missing are members that were stored as queued and are in no delivery, by node. They are put into the queue
 	// when all events that had come are accounted for: one of them may have been their end.
 	missing []workflow.Member
+}
+
+// misses tells whether what is queued of the node is in no delivery, and does not wait either.
+func (e *entry) misses(node int32) bool {
+	place, found := slices.BinarySearchFunc(e.missing, node, func(member workflow.Member, node int32) int { return cmp.Compare(member.Node, node) })
+	return found && e.holds(e.missing[place])
+}
+
+// holds tells whether the member is what is queued of its node.
+func (e *entry) holds(member workflow.Member) bool {
+	if int(member.Node) >= len(e.run.Nodes) {
+		return false
+	}
+	state := &e.run.Nodes[member.Node]
+	return state.Status == workflow.TaskQueued && state.Attempt == member.Attempt && state.Delivery == member.Delivery
 }
 
 // letter is a message some of whose events are not committed yet.
@@ -77,17 +94,16 @@ type letter struct {
 }
 
 func newLoop(writer engine.Writer, options Options) *loop {
-	l := &loop{writer: writer, options: options}
+	l := &loop{writer: writer, options: options, dispatcher: newDispatcher()}
 	l.forget()
 	return l
 }
 
 // forget throws the memory away.
 func (l *loop) forget() {
-	most := l.most
 	*l = loop{
 		writer: l.writer, options: l.options, runs: map[workflow.RunID]*entry{}, stale: map[*entry]struct{}{},
-		dispatcher: newDispatcher(), timers: newTimers(), most: most,
+		dispatcher: l.dispatcher.anew(), timers: newTimers(), most: l.most,
 	}
 	if l.most == 0 {
 		l.most = 1 << 30
@@ -222,11 +238,18 @@ func (l *loop) load(ctx context.Context, ids []workflow.RunID) error {
 	for len(ids) > 0 {
 		page := ids[:min(loadPage, len(ids))]
 		ids = ids[len(page):]
-		page = slices.DeleteFunc(slices.Clone(page), l.isRefused)
+		page = l.absent(page)
+		if len(page) == 0 {
+			continue
+		}
 		runs, err := l.writer.LoadRuns(ctx, page)
 		if broken, ok := errors.AsType[*engine.BrokenRunError](err); ok {
 			l.options.Logger.Error("a run can't be loaded and is failed", "run", broken.ID, "error", err)
-			l.refused = append(l.refused, engine.RefusedRun{ID: broken.ID, Reason: "it can't be loaded: " + broken.Err.Error()})
+			if err := l.withdrawStored(ctx, broken.ID); err != nil {
+				return err
+			}
+			l.refused = append(l.refused, engine.RefusedRun{ID: broken.ID, Reason: reasonOf("it can't be loaded", broken.Err)})
+			l.dropRefused()
 			ids = append(page, ids...)
 			continue
 		}
@@ -238,6 +261,38 @@ func (l *loop) load(ctx context.Context, ids []workflow.RunID) error {
 		}
 	}
 	return nil
+}
+
+// absent are those of the runs that may be loaded, once each: a run in memory twice would lose what waits there.
+func (l *loop) absent(ids []workflow.RunID) []workflow.RunID {
+	absent := make([]workflow.RunID, 0, len(ids))
+	for _, id := range ids {
+		if l.runs[id] == nil && !l.isRefused(id) && !slices.Contains(absent, id) {
+			absent = append(absent, id)
+		}
+	}
+	return absent
+}
+
+// withdrawStored takes the members of a run that can't be loaded out of the queue.
+func (l *loop) withdrawStored(ctx context.Context, id workflow.RunID) error {
+	deliveries, err := l.writer.Dispatched(ctx)
+	if err != nil {
+		return err //nolint:wrapcheck // the backend says what it did
+	}
+	for i := range deliveries {
+		for k := range deliveries[i].Members {
+			if member := deliveries[i].Members[k].Member; member.Run == id {
+				l.withdraw = append(l.withdraw, member)
+			}
+		}
+	}
+	return nil
+}
+
+// reasonOf is the reason of a run that is failed, in a form that every backend can store.
+func reasonOf(what string, err error) string {
+	return what + ": " + strings.ReplaceAll(strings.ToValidUTF8(err.Error(), "\ufffd"), "\x00", "\ufffd")
 }
 
 // adopt takes a run that was stored into memory.
@@ -283,8 +338,8 @@ func (l *loop) enqueue(e *entry) {
 func (l *loop) submitted(ctx context.Context, mail *engine.Mail, open *letter) error {
 	if l.runs[mail.Run] == nil {
 		graph, err := l.writer.Graph(ctx, mail.Plan)
-		if errors.Is(err, engine.ErrRefused) {
-			l.refused = append(l.refused, engine.RefusedRun{ID: mail.Run, Reason: "its plan can't be read: " + err.Error(), Mail: []engine.MailKey{mail.Key}})
+		if errors.Is(err, engine.ErrRefused) || errors.Is(err, engine.ErrNotFound) {
+			l.refused = append(l.refused, engine.RefusedRun{ID: mail.Run, Reason: reasonOf("its plan can't be read", err), Mail: []engine.MailKey{mail.Key}})
 			open.key = engine.MailKey{}
 			return nil
 		}
@@ -357,16 +412,16 @@ func (l *loop) fireTimers() {
 		if !ok {
 			return
 		}
-		if l.runs[timer.Run] == nil {
-			l.timers.forgotten = append(l.timers.forgotten, timer)
-			continue
-		}
+		// A run that left memory comes back with the next tick, which finds the timer again if it still counts.
 		l.deliver(timer.Run, workflow.Event{Kind: workflow.EventTimer, Node: timer.Node, Timer: timer.Kind}, nil)
 	}
 }
 
 // advance lets the runs with work decide, as many as go into one commit.
 func (l *loop) advance(at time.Time) (changes []*workflow.Change, of []*entry, used []int) {
+	if len(l.refused) > 0 {
+		return nil, nil, nil // they go first, and alone: else two runs that are to blame could undo each other's end for ever
+	}
 	rows := 0
 	rest := l.work[:0]
 	for i, e := range l.work {
@@ -378,7 +433,7 @@ func (l *loop) advance(at time.Time) (changes []*workflow.Change, of []*entry, u
 		if l.runs[e.run.ID] != e {
 			continue
 		}
-		change, count, err := advance(e.run, at, e.events, l.options.Limits)
+		change, count, err := l.decide(e, at)
 		if err != nil {
 			l.refuse(e, err)
 			continue
@@ -391,21 +446,22 @@ func (l *loop) advance(at time.Time) (changes []*workflow.Change, of []*entry, u
 	return changes, of, used
 }
 
-// advance is workflow.Advance; a panic in it stops its run and no other.
-func advance(run *workflow.Run, at time.Time, events []workflow.Event, limits workflow.Limits) (change *workflow.Change, used int, err error) {
+// decide lets the rules decide; a panic in them stops its run and no other.
+func (l *loop) decide(e *entry, at time.Time) (change *workflow.Change, used int, err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
-			err = fmt.Errorf("the rules failed: %v\n%s", reason, debug.Stack())
+			l.options.Logger.Error("the rules failed", "run", e.run.ID, "error", reason, "stack", string(debug.Stack()))
+			err = fmt.Errorf("the rules failed: %v", reason)
 		}
 	}()
-	change, used = workflow.Advance(run, at, events, limits)
+	change, used = workflow.Advance(e.run, at, e.events, l.options.Limits)
 	return change, used, nil
 }
 
 // refuse fails a run that can't be moved on, and keeps its messages aside.
 func (l *loop) refuse(e *entry, reason error) {
 	l.options.Logger.Error("a run can't be moved on and is failed", "run", e.run.ID, "error", reason)
-	refused := engine.RefusedRun{ID: e.run.ID, Reason: "it can't be moved on: " + reason.Error()}
+	refused := engine.RefusedRun{ID: e.run.ID, Reason: reasonOf("it can't be moved on", reason)}
 	for _, from := range e.letters {
 		if from != nil && (from.kind == engine.MailSubmit || from.kind == engine.MailCancel) && from.key != (engine.MailKey{}) {
 			refused.Mail = append(refused.Mail, from.key)
@@ -511,7 +567,7 @@ func (l *loop) failed(err error, commit *engine.Commit) error {
 	blamed := commit.Changes[0].ID
 	l.options.Logger.Error("a run can't be committed and is failed", "run", blamed, "error", err)
 	l.forget()
-	l.refused = append(l.refused, engine.RefusedRun{ID: blamed, Reason: "it could not be committed: " + err.Error()})
+	l.refused = append(l.refused, engine.RefusedRun{ID: blamed, Reason: reasonOf("it could not be committed", err)})
 	l.most = 1
 	return nil
 }
@@ -539,7 +595,9 @@ func (l *loop) apply(changes []*workflow.Change, of []*entry, used []int) {
 			continue
 		}
 		for _, member := range e.missing {
-			l.dispatcher.putBack(e, member)
+			if e.holds(member) {
+				l.dispatcher.push(e, member, time.Time{})
+			}
 		}
 		e.missing = nil
 	}

@@ -58,8 +58,11 @@ func (nobody) Committed(time.Duration, []*workflow.Change) {}
 // nobody to tell). Errors: engine.ErrWriterExists when another orchestrator lives. When this one
 // was declared dead (it was frozen, say), it begins anew.
 func (o *Orchestrator) Run(ctx context.Context, ready func()) error {
-	for {
-		writer, err := o.backend.OpenWriter(ctx, o.options.ID)
+	for again := false; ; again = true {
+		writer, err := o.open(ctx, again)
+		if again && ctx.Err() != nil && err != nil {
+			return nil // stopped while it had no buckets
+		}
 		if err != nil {
 			return fmt.Errorf("start orchestrator %s: %w", o.options.ID, err)
 		}
@@ -78,6 +81,21 @@ func (o *Orchestrator) Run(ctx context.Context, ready func()) error {
 			return errors.Join(err, closeErr)
 		}
 		o.options.Logger.Warn("this orchestrator was declared dead; it begins anew", "error", err)
+	}
+}
+
+// open takes the buckets. At the start an error is the caller's matter; when it begins anew, a backend
+// that fails is asked again until it answers.
+func (o *Orchestrator) open(ctx context.Context, again bool) (engine.Writer, error) {
+	for delay := firstDelay; ; delay = min(2*delay, lastDelay) {
+		if again && !sleep(ctx, delay) {
+			return nil, ctx.Err() //nolint:wrapcheck // says it all
+		}
+		writer, err := o.backend.OpenWriter(ctx, o.options.ID)
+		if err == nil || !again || errors.Is(err, engine.ErrWriterExists) || errors.Is(err, engine.ErrSchemaNewer) {
+			return writer, err //nolint:wrapcheck // wrapped by the caller
+		}
+		o.options.Logger.Warn("the buckets can't be taken; trying again", "error", err)
 	}
 }
 

@@ -14,12 +14,9 @@ func (l *loop) tick(ctx context.Context) error {
 		return err //nolint:wrapcheck // the backend says what it did
 	}
 	l.dispatcher.learn(tick.Agents)
-	for _, timer := range append(tick.Due, l.timers.forgotten...) {
-		l.timers.set(timer)
-	}
-	l.timers.forgotten = nil
 	var asleep []workflow.RunID
 	for _, timer := range tick.Due {
+		l.timers.set(timer)
 		if l.runs[timer.Run] == nil {
 			asleep = append(asleep, timer.Run)
 		}
@@ -74,7 +71,11 @@ func (l *loop) recover(ctx context.Context) error {
 	over := &takeover{dispatched: map[workflow.Member]bool{}, done: map[workflow.RunID]bool{}}
 	for i := range deliveries {
 		for k := range deliveries[i].Members {
-			over.dispatched[deliveries[i].Members[k].Member] = true
+			member := deliveries[i].Members[k].Member
+			over.dispatched[member] = true
+			if l.isRefused(member.Run) {
+				l.withdraw = append(l.withdraw, member)
+			}
 		}
 	}
 	for {
@@ -144,15 +145,16 @@ func (l *loop) isRefused(id workflow.RunID) bool {
 	return false
 }
 
-// reconcile counts the members that are queued, and notes those that are in no delivery.
+// reconcile counts the members that are in deliveries, and notes those that are queued and in none.
 func (t *takeover) reconcile(l *loop, e *entry) {
 	if t.done[e.run.ID] {
 		return
 	}
 	t.done[e.run.ID] = true
 	for _, member := range e.run.Queued() {
-		l.dispatcher.count(e, member.Node, 1)
-		if !t.dispatched[member] {
+		if t.dispatched[member] {
+			l.dispatcher.count(e, member.Node, 1)
+		} else {
 			e.missing = append(e.missing, member)
 		}
 	}

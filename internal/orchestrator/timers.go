@@ -13,8 +13,6 @@ import (
 type timers struct {
 	heap timerHeap
 	due  map[timerKey]time.Time
-	// forgotten are timers that were due for runs that were not in memory.
-	forgotten []engine.DueTimer
 }
 
 type timerKey struct {

@@ -40,7 +40,7 @@ func startPrivate(ctx context.Context) (*privateServer, error) {
 	}
 	p := &privateServer{folder: folder}
 	if os.Geteuid() == 0 { // another user runs the server
-		err = os.Chmod(folder, 0o711)
+		err = os.Chmod(folder, 0o711) //nolint:gosec // that user must get through
 	}
 	if err == nil {
 		p.server, err = embedded.Start(ctx, embedded.Options{DataDirectory: filepath.Join(folder, "data"), Settings: settings})

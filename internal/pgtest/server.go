@@ -76,7 +76,7 @@ func lockKey(token string) int32 {
 	if err != nil || len(bytes) != 4 {
 		return 0
 	}
-	return int32(binary.BigEndian.Uint32(bytes))
+	return int32(binary.BigEndian.Uint32(bytes)) //nolint:gosec // a key may be negative
 }
 
 // removeAbandoned drops the databases of processes that live no more: nobody holds their lock.

@@ -154,3 +154,14 @@ func TestProvenDead(t *testing.T) {
 		t.Error("a process whose number has gone to another is said to live")
 	}
 }
+
+// deadProcess is the identity of a process that has ended.
+func deadProcess(t *testing.T) string {
+	t.Helper()
+	child := exec.Command(os.Args[0], childArgument)
+	output, err := child.Output() // its input is empty
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(output))
+}

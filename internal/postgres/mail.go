@@ -111,8 +111,8 @@ func (w *Writer) ReadMail(ctx context.Context, sweep bool, limit int) ([]engine.
 	if sweep {
 		w.ringAll()
 	}
-	params, any := w.mail.takeRung(limit)
-	if !any {
+	params, some := w.mail.takeRung(limit)
+	if !some {
 		return nil, nil
 	}
 	rows, err := w.backend.queries.ReadMail(ctx, w.backend.on(w.backend.pool), params.ReadMailParams)

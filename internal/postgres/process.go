@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"crypto/rand"
 	"fmt"
 	"os"
@@ -35,7 +36,7 @@ func startTime(pid int) string {
 		return ""
 	}
 	// The second field is the name in parentheses, which may hold anything.
-	_, rest, found := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')'):]), " ")
+	_, rest, found := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')'):]), " ")
 	fields := strings.Fields(rest)
 	if !found || len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
 		return ""
@@ -68,6 +69,6 @@ func isZombie(pid int) bool {
 	if err != nil {
 		return false
 	}
-	end := strings.LastIndexByte(string(stat), ')')
+	end := bytes.LastIndexByte(stat, ')')
 	return end >= 0 && end+2 < len(stat) && (stat[end+2] == 'Z' || stat[end+2] == 'X')
 }

@@ -298,11 +298,11 @@ func packFeed(changes []*workflow.Change) []byte {
 		buffer = binary.AppendUvarint(buffer, uint64(len(change.Tasks)))
 		for i := range change.Tasks {
 			buffer = binary.AppendUvarint(buffer, uint64(change.Tasks[i].Node)) //nolint:gosec // not negative
-			buffer = append(buffer, byte(change.Tasks[i].Status))
+			buffer = append(buffer, byte(change.Tasks[i].Status))               //nolint:gosec // all are below 255
 		}
 		status := byte(255)
 		if change.Run != nil {
-			status = byte(change.Run.Status)
+			status = byte(change.Run.Status) //nolint:gosec // all are below 255
 		}
 		buffer = append(buffer, status)
 	}

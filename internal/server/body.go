@@ -11,10 +11,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/agext/levenshtein"
 	"github.com/labstack/echo/v4"
 
 	"github.com/cyclonetix/cyclonetix/internal/api"
+	"github.com/cyclonetix/cyclonetix/internal/nearest"
 )
 
 // readBody reads the JSON object of a request, and nothing else: an unknown field, a wrong type, or
@@ -66,9 +66,7 @@ func explainJSON(err error, into any) error {
 
 // unknownField names the known fields that are most like the unknown one.
 func unknownField(name string, known []string) error {
-	distance := func(field string) int { return levenshtein.Distance(strings.ToLower(name), field, nil) }
-	near := slices.DeleteFunc(slices.Clone(known), func(field string) bool { return distance(field) > max(1, len(name)/3) })
-	slices.SortStableFunc(near, func(a, b string) int { return distance(a) - distance(b) })
+	near := nearest.Names(name, slices.Values(known))
 	message := fmt.Sprintf("unknown field %q", name)
 	if len(near) > 0 {
 		message += fmt.Sprintf(": did you mean %q?", near[0])

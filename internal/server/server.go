@@ -29,7 +29,7 @@ const (
 // Options say what a Server serves, and where.
 type Options struct {
 	Service api.Service
-	// Address to listen on, as HOST:PORT; port 0 takes a free one.
+	// Address is what the listener was asked for: its host is one that requests may name.
 	Address string
 	// AdvertiseURL is where others reach the server, when that is not the address; it may be empty.
 	AdvertiseURL string
@@ -56,23 +56,28 @@ type Server struct {
 // ErrAddressInUse tells that another process listens on the address.
 var ErrAddressInUse = errors.New("address in use")
 
-// Listen opens the address. Serve must be called, or Close. The error is ErrAddressInUse when
+// Listen opens an address, as HOST:PORT; port 0 takes a free one. The error is ErrAddressInUse when
 // another process has it.
-func Listen(ctx context.Context, options Options) (*Server, error) {
+func Listen(ctx context.Context, address string) (net.Listener, error) {
 	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", options.Address)
+	listener, err := config.Listen(ctx, "tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("listen on %s: %w by another process", options.Address, ErrAddressInUse)
+		return nil, fmt.Errorf("listen on %s: %w by another process", address, ErrAddressInUse)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", options.Address, err)
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
+	return listener, nil
+}
+
+// New makes a server that answers at the listener. Serve must be called, or Close.
+func New(listener net.Listener, options Options) (*Server, error) {
 	s := &Server{options: options, listener: listener, stopping: make(chan struct{})}
+	var err error
 	if s.hosts, err = newHosts(options.Address, listener.Addr(), options.AdvertiseURL); err == nil {
 		s.page, err = newPage(options)
 	}
 	if err != nil {
-		_ = listener.Close() // nobody used it
 		return nil, err
 	}
 	s.echo = s.routes()

@@ -71,7 +71,11 @@ func start(t *testing.T, service api.Service, change ...func(*server.Options)) *
 	for _, apply := range change {
 		apply(&options)
 	}
-	s, err := server.Listen(t.Context(), options)
+	listener, err := server.Listen(t.Context(), options.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.New(listener, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -486,10 +490,9 @@ func TestStopEndsStreams(t *testing.T) {
 func TestAddressInUse(t *testing.T) {
 	t.Parallel()
 	s := start(t, &fake{})
-	_, err := server.Listen(t.Context(), server.Options{
-		Service: &fake{}, Address: strings.TrimPrefix(s.URL(), "http://"), Logger: slog.New(slog.DiscardHandler),
-	})
-	if !errors.Is(err, server.ErrAddressInUse) || !strings.Contains(err.Error(), strings.TrimPrefix(s.URL(), "http://")) {
+	address := strings.TrimPrefix(s.URL(), "http://")
+	_, err := server.Listen(t.Context(), address)
+	if !errors.Is(err, server.ErrAddressInUse) || !strings.Contains(err.Error(), address) {
 		t.Errorf("error %v", err)
 	}
 }

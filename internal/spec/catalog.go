@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/cyclonetix/cyclonetix/internal/nearest"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
@@ -117,7 +118,7 @@ func (c *Catalog) shelf(kind Kind) *shelf {
 func (s *shelf) find(id string) (int32, error) {
 	i, ok := s.index[id]
 	if !ok {
-		return 0, &UnknownError{s.kind, id, nearest(id, s.ids())}
+		return 0, &UnknownError{s.kind, id, nearest.Names(id, s.ids())}
 	}
 	return i, s.causes[i]
 }
@@ -202,7 +203,7 @@ func (c *Catalog) unknown(kind Kind, id string, names iter.Seq[string]) *Unknown
 	unknown := &UnknownError{Kind: kind, ID: id}
 	if c.suggestions < maxSuggestions {
 		c.suggestions++
-		unknown.Nearest = nearest(id, names)
+		unknown.Nearest = nearest.Names(id, names)
 	}
 	return unknown
 }
@@ -317,8 +318,8 @@ func (c *Catalog) checkTask(number int32, d *Definition, dependencies []int32) [
 // checkQueue tells a queue that nobody declared.
 func (c *Catalog) checkQueue(queue string, tell func(hint, message string)) {
 	if c.options.Queues != nil && !slices.Contains(c.options.Queues, queue) {
-		tell("add it to queues in the configuration, or name one of those",
-			fmt.Sprintf("names queue %q, which is not declared%s", queue, didYouMean(nearest(queue, slices.Values(c.options.Queues)))))
+		tell("declared are "+strings.Join(c.options.Queues, ", ")+"; add it to queues in the configuration, or name one of those",
+			fmt.Sprintf("names queue %q, which is not declared%s", queue, didYouMean(nearest.Names(queue, slices.Values(c.options.Queues)))))
 	}
 }
 

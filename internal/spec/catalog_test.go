@@ -88,9 +88,9 @@ func TestCatalogProblems(t *testing.T) {
 			tasks: "- {id: a, command: x, queue: cpu_task}\n- {id: b, command: x, queue: cpu_tasks}\n- {id: c, command: x}",
 			dags:  "- {id: d, tasks: [{id: b, queue: gpu}, {id: i, command: x, queue: defualt}]}",
 			want: []string{
-				`dags.yaml:1:34: task "b" of DAG "d" names queue "gpu", which is not declared | add it to queues in the configuration, or name one of those`,
-				`dags.yaml:1:67: task "i" of DAG "d" names queue "defualt", which is not declared: did you mean "default"? | add it to queues in the configuration, or name one of those`,
-				`tasks.yaml:1:30: task "a" names queue "cpu_task", which is not declared: did you mean "cpu_tasks"? | add it to queues in the configuration, or name one of those`,
+				`dags.yaml:1:34: task "b" of DAG "d" names queue "gpu", which is not declared | declared are default, cpu_tasks; add it to queues in the configuration, or name one of those`,
+				`dags.yaml:1:67: task "i" of DAG "d" names queue "defualt", which is not declared: did you mean "default"? | declared are default, cpu_tasks; add it to queues in the configuration, or name one of those`,
+				`tasks.yaml:1:30: task "a" names queue "cpu_task", which is not declared: did you mean "cpu_tasks"? | declared are default, cpu_tasks; add it to queues in the configuration, or name one of those`,
 			},
 			usable: []string{"b", "c"},
 		},

@@ -29,7 +29,6 @@ func readContext(v value) Definition {
 }
 
 // readParameterSet refuses what the next version will read.
-func readParameterSet(v value) Definition {
+func readParameterSet(v value) {
 	v.problem("a parameter set is not supported by this version yet")
-	return Definition{}
 }

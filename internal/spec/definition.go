@@ -69,6 +69,7 @@ func (d *Definition) Encode() []byte {
 		content = d.DAG
 	case KindContext:
 		content = d.Context
+	default: // no such definition is read
 	}
 	body, err := json.Marshal(content)
 	if err != nil {

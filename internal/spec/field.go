@@ -1,6 +1,10 @@
 package spec
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/cyclonetix/cyclonetix/internal/nearest"
+)
 
 // field is one field of a definition: to teach the language a new one is to add
 // an entry to a table.
@@ -22,7 +26,7 @@ func readFields[T any](v value, noun string, fields []field[T], into *T) (given 
 		i := slices.IndexFunc(fields, func(known field[T]) bool { return known.name == name })
 		switch {
 		case i < 0:
-			near := nearest(name, func(yield func(string) bool) {
+			near := nearest.Names(name, func(yield func(string) bool) {
 				for _, known := range fields {
 					if !yield(known.name) {
 						return

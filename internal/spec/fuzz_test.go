@@ -50,10 +50,10 @@ func FuzzParse(f *testing.F) {
 			checkPlace(t, data, problem)
 		}
 		for task := range c.Definitions(KindTask) {
-			checkRun(t, c, task.ID, c.PlanTask)
+			checkRun(t, task.ID, c.PlanTask)
 		}
 		for dag := range c.Definitions(KindDAG) {
-			checkRun(t, c, dag.ID, c.PlanDAG)
+			checkRun(t, dag.ID, c.PlanDAG)
 		}
 	})
 }
@@ -84,7 +84,7 @@ func checkStored(t *testing.T, definition *Definition) {
 }
 
 // checkRun plans a usable definition and resolves the environment of its tasks.
-func checkRun(t *testing.T, c *Catalog, id string, plan func(string) (*workflow.Plan, error)) {
+func checkRun(t *testing.T, id string, plan func(string) (*workflow.Plan, error)) {
 	planned, err := plan(id)
 	if err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ func (c *Catalog) PlanDAG(id string) (*workflow.Plan, error) {
 		return nil, err
 	}
 	var problem error
-	l := c.link(&c.dags.definitions[number], func(_ place, cause error, _, message string) {
+	l := c.link(&c.dags.definitions[number], func(_ place, _ error, _, message string) {
 		problem = fmt.Errorf("plan: %s", message)
 	})
 	if l == nil {

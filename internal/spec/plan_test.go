@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -342,9 +343,9 @@ var large = map[string]func(size int) []Definition{
 				}
 				return all
 			}
-			parents := make([]int, 10)
-			for k := range parents {
-				parents[k] = max(0, i-1-random.IntN(max(1, i)))
+			parents := make([]int, 0, 11)
+			for range 10 {
+				parents = append(parents, max(0, i-1-random.IntN(max(1, i))))
 			}
 			return append(parents, max(0, i-1-random.IntN(20)))
 		})
@@ -376,10 +377,10 @@ func generate(size int, parents func(i int) []int) []Definition {
 func TestLargePlans(t *testing.T) {
 	t.Parallel()
 	const size = 100_000
-	for shape, make := range large {
+	for shape, build := range large {
 		t.Run(shape, func(t *testing.T) {
 			t.Parallel()
-			c := NewCatalog(make(size), CatalogOptions{})
+			c := NewCatalog(build(size), CatalogOptions{})
 			plan, err := c.PlanTask("target")
 			if err != nil {
 				t.Fatal(err, len(c.Problems()))

@@ -97,16 +97,16 @@ func (e *CycleError) Error() string {
 }
 
 // didYouMean is the end of a message that offers the nearest names.
-func didYouMean(nearest []string) string {
-	if len(nearest) == 0 {
+func didYouMean(names []string) string {
+	if len(names) == 0 {
 		return ""
 	}
 	var text strings.Builder
 	text.WriteString(": did you mean ")
-	for i, name := range nearest {
+	for i, name := range names {
 		switch {
 		case i == 0:
-		case i == len(nearest)-1:
+		case i == len(names)-1:
 			text.WriteString(" or ")
 		default:
 			text.WriteString(", ")

@@ -65,7 +65,7 @@ func plainScalar(text string) (scalarType, string) {
 	case "false", "False", "FALSE":
 		return boolScalar, "false"
 	}
-	if !strings.Contains("+-.0123456789", text[:1]) {
+	if strings.IndexByte("+-.0123456789", text[0]) < 0 {
 		return textScalar, ""
 	}
 	if digits, ok := strings.CutPrefix(text, "0o"); ok {

@@ -112,6 +112,7 @@ func (v value) describe() string {
 		return "a map"
 	case yaml.SequenceNode:
 		return "a list"
+	default: // a scalar
 	}
 	switch found, _ := scalarOf(v.node); found {
 	case nullScalar:

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cyclonetix/cyclonetix/internal/nearest"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
@@ -106,7 +107,7 @@ func parameters(plan *workflow.Plan, given map[string]workflow.Value) (map[strin
 		}
 		if spec, name := splitKey(specs, key); spec != nil {
 			if _, declared := spec.Parameters[name]; !declared {
-				return nil, &UnknownError{kindParameter, key, nearest(key, taskKeys(spec))}
+				return nil, &UnknownError{kindParameter, key, nearest.Names(key, taskKeys(spec))}
 			}
 			singles = append(singles, single{spec, name, value})
 			continue
@@ -119,7 +120,7 @@ func parameters(plan *workflow.Plan, given map[string]workflow.Value) (map[strin
 			}
 		}
 		if !declared {
-			return nil, &UnknownError{kindParameter, key, nearest(key, allKeys(plan, strings.Contains(key, ".")))}
+			return nil, &UnknownError{kindParameter, key, nearest.Names(key, allKeys(plan, strings.Contains(key, ".")))}
 		}
 	}
 	for _, one := range singles {

@@ -74,7 +74,7 @@ func (w *watch) run(ctx context.Context) {
 				first = time.Now()
 			}
 			quiet.Reset(min(times.quiet, max(0, times.most-time.Since(first))))
-		case <-failures: // events were lost
+		case <-failures: //nolint:errcheck // events were lost, whatever it says
 			quiet.Reset(times.quiet)
 		case <-quiet.C:
 			first = time.Time{}

@@ -38,7 +38,7 @@ type Value string
 
 // StringValue is the Value of a plain string.
 func StringValue(text string) Value {
-	encoded, _ := json.Marshal(text) // a string always encodes
+	encoded, _ := json.Marshal(text) //nolint:errchkjson // a string always encodes
 	return Value(encoded)
 }
 

@@ -58,7 +58,7 @@ func TestPlanHash(t *testing.T) {
 		return plan.Hash(hashes)
 	}
 	same := func(*Plan) {}
-	if plan(same) != plan(same) {
+	if first := plan(same); first != plan(same) {
 		t.Error("a plan has two hashes")
 	}
 	for name, change := range map[string]func(*Plan){

@@ -90,7 +90,7 @@ func (s *scenario) expectTasks(words []string) error {
 			return fmt.Errorf("%s is %v", name, state.Status)
 		}
 		row := s.rows.tasks[node]
-		if err := expectFields(name, words[1:], uint16(state.Attempt), state.Delivery, row.Cause, row.ExitCode); err != nil {
+		if err := expectFields(name, words[1:], state.Attempt, state.Delivery, row.Cause, row.ExitCode); err != nil {
 			return err
 		}
 	}
