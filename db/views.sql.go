@@ -40,16 +40,24 @@ func (q *Queries) CountRunViews(ctx context.Context, db DBTX, arg CountRunViewsP
 const countRunViewsByStatus = `-- name: CountRunViewsByStatus :one
 SELECT count(*) FROM (
     SELECT f.run_id
+    FROM (SELECT l.run_id
+          FROM cyclonetix__state.live_runs l,
+               LATERAL (SELECT FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
+                        WHERE s.run_id = l.run_id AND r.run_id = l.run_id AND s.status = ANY ($2::smallint[])
+                          AND ($3::text = '' OR r.dag_id = $3::text) LIMIT 1) s
+          WHERE $2::smallint[] && '{0,1,2}' AND l.run_id >= $4::uuid AND l.run_id < $5::uuid LIMIT $1) f
+    UNION ALL
+    SELECT f.run_id
     FROM unnest($2::smallint[]) AS u (status),
          LATERAL (SELECT s.run_id FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
-                  WHERE s.status = u.status AND s.status <> 10 AND s.run_id >= $3::uuid AND s.run_id < $4::uuid
-                    AND ($5::text = '' OR r.dag_id = $5::text)
+                  WHERE s.unsuccessful = u.status AND s.run_id >= $4::uuid AND s.run_id < $5::uuid
+                    AND ($3::text = '' OR r.dag_id = $3::text)
                   LIMIT $1) f
     UNION ALL
     SELECT f.run_id
     FROM (SELECT s.run_id FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
-          WHERE 10 = ANY ($2::smallint[]) AND s.status = 10 AND s.run_id >= $3::uuid AND s.run_id < $4::uuid
-            AND ($5::text = '' OR r.dag_id = $5::text)
+          WHERE 10 = ANY ($2::smallint[]) AND s.status = 10 AND s.run_id >= $4::uuid AND s.run_id < $5::uuid
+            AND ($3::text = '' OR r.dag_id = $3::text)
           LIMIT $1) f
     LIMIT $1) AS part
 `
@@ -57,18 +65,18 @@ SELECT count(*) FROM (
 type CountRunViewsByStatusParams struct {
 	Most     int32
 	Statuses []int16
+	DagID    string
 	Since    UUID
 	Until    UUID
-	DagID    string
 }
 
 func (q *Queries) CountRunViewsByStatus(ctx context.Context, db DBTX, arg CountRunViewsByStatusParams) (int64, error) {
 	row := db.QueryRow(ctx, countRunViewsByStatus,
 		arg.Most,
 		arg.Statuses,
+		arg.DagID,
 		arg.Since,
 		arg.Until,
-		arg.DagID,
 	)
 	var count int64
 	err := row.Scan(&count)
@@ -245,37 +253,46 @@ SELECT v.run_id, v.run_uuid, v.dag_id, v.by_outcome, v.status, v.task_count, v.c
 FROM cyclonetix.runs v
 WHERE v.run_uuid IN (
     SELECT f.run_id
+    FROM (SELECT l.run_id
+          FROM cyclonetix__state.live_runs l,
+               LATERAL (SELECT FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
+                        WHERE s.run_id = l.run_id AND r.run_id = l.run_id AND s.status = ANY ($1::smallint[])
+                          AND ($2::text = '' OR r.dag_id = $2::text) LIMIT 1) s
+          WHERE $1::smallint[] && '{0,1,2}' AND l.run_id >= $3::uuid AND l.run_id < $4::uuid
+          ORDER BY l.run_id DESC LIMIT $5) f
+    UNION ALL
+    SELECT f.run_id
     FROM unnest($1::smallint[]) AS u (status),
          LATERAL (SELECT s.run_id FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
-                  WHERE s.status = u.status AND s.status <> 10 AND s.run_id >= $2::uuid AND s.run_id < $3::uuid
-                    AND ($4::text = '' OR r.dag_id = $4::text)
+                  WHERE s.unsuccessful = u.status AND s.run_id >= $3::uuid AND s.run_id < $4::uuid
+                    AND ($2::text = '' OR r.dag_id = $2::text)
                   ORDER BY s.run_id DESC LIMIT $5) f
     UNION ALL
     SELECT f.run_id
     FROM (SELECT s.run_id FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
-          WHERE 10 = ANY ($1::smallint[]) AND s.status = 10 AND s.run_id >= $2::uuid AND s.run_id < $3::uuid
-            AND ($4::text = '' OR r.dag_id = $4::text)
+          WHERE 10 = ANY ($1::smallint[]) AND s.status = 10 AND s.run_id >= $3::uuid AND s.run_id < $4::uuid
+            AND ($2::text = '' OR r.dag_id = $2::text)
           ORDER BY s.run_id DESC LIMIT $5) f)
 ORDER BY v.run_uuid DESC LIMIT $7 OFFSET $6
 `
 
 type ListRunViewsByStatusParams struct {
 	Statuses []int16
+	DagID    string
 	Since    UUID
 	Until    UUID
-	DagID    string
 	Reach    int32
 	Skip     int32
 	Most     int32
 }
 
-// Runs that did not simply complete are few: their index, which says so too, is read for each wanted status.
+// Runs that have not ended are in live_runs, those that failed or were cancelled have an index, and nearly all others completed.
 func (q *Queries) ListRunViewsByStatus(ctx context.Context, db DBTX, arg ListRunViewsByStatusParams) ([]CyclonetixRun, error) {
 	rows, err := db.Query(ctx, listRunViewsByStatus,
 		arg.Statuses,
+		arg.DagID,
 		arg.Since,
 		arg.Until,
-		arg.DagID,
 		arg.Reach,
 		arg.Skip,
 		arg.Most,

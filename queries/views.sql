@@ -18,14 +18,23 @@ SELECT count(*) FROM (
     LIMIT @most) AS part;
 
 -- name: ListRunViewsByStatus :many
--- Runs that did not simply complete are few: their index, which says so too, is read for each wanted status.
+-- Runs that have not ended are in live_runs, those that failed or were cancelled have an index, and nearly all others completed.
 SELECT v.*
 FROM cyclonetix.runs v
 WHERE v.run_uuid IN (
     SELECT f.run_id
+    FROM (SELECT l.run_id
+          FROM cyclonetix__state.live_runs l,
+               LATERAL (SELECT FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
+                        WHERE s.run_id = l.run_id AND r.run_id = l.run_id AND s.status = ANY (@statuses::smallint[])
+                          AND (@dag_id::text = '' OR r.dag_id = @dag_id::text) LIMIT 1) s
+          WHERE @statuses::smallint[] && '{0,1,2}' AND l.run_id >= @since::uuid AND l.run_id < @until::uuid
+          ORDER BY l.run_id DESC LIMIT @reach) f
+    UNION ALL
+    SELECT f.run_id
     FROM unnest(@statuses::smallint[]) AS u (status),
          LATERAL (SELECT s.run_id FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
-                  WHERE s.status = u.status AND s.status <> 10 AND s.run_id >= @since::uuid AND s.run_id < @until::uuid
+                  WHERE s.unsuccessful = u.status AND s.run_id >= @since::uuid AND s.run_id < @until::uuid
                     AND (@dag_id::text = '' OR r.dag_id = @dag_id::text)
                   ORDER BY s.run_id DESC LIMIT @reach) f
     UNION ALL
@@ -39,9 +48,17 @@ ORDER BY v.run_uuid DESC LIMIT @most OFFSET @skip;
 -- name: CountRunViewsByStatus :one
 SELECT count(*) FROM (
     SELECT f.run_id
+    FROM (SELECT l.run_id
+          FROM cyclonetix__state.live_runs l,
+               LATERAL (SELECT FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
+                        WHERE s.run_id = l.run_id AND r.run_id = l.run_id AND s.status = ANY (@statuses::smallint[])
+                          AND (@dag_id::text = '' OR r.dag_id = @dag_id::text) LIMIT 1) s
+          WHERE @statuses::smallint[] && '{0,1,2}' AND l.run_id >= @since::uuid AND l.run_id < @until::uuid LIMIT @most) f
+    UNION ALL
+    SELECT f.run_id
     FROM unnest(@statuses::smallint[]) AS u (status),
          LATERAL (SELECT s.run_id FROM cyclonetix__state.run_states s JOIN cyclonetix__state.runs r ON r.run_id = s.run_id
-                  WHERE s.status = u.status AND s.status <> 10 AND s.run_id >= @since::uuid AND s.run_id < @until::uuid
+                  WHERE s.unsuccessful = u.status AND s.run_id >= @since::uuid AND s.run_id < @until::uuid
                     AND (@dag_id::text = '' OR r.dag_id = @dag_id::text)
                   LIMIT @most) f
     UNION ALL

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // openFiles lists what a process has open.
@@ -75,6 +76,10 @@ func TestInherits(t *testing.T) {
 		defer k.Close()
 		p := run(t, k, Command{Args: []string{"sleep", "1000"}})
 		files := openFiles(t, p.PID())
+		// While it is loaded, its libraries are open.
+		for deadline := time.Now().Add(10 * time.Second); len(files) != 3 && time.Now().Before(deadline); files = openFiles(t, p.PID()) {
+			runtime.Gosched()
+		}
 		if len(files) != 3 || files[0] != "0 /dev/null" || !strings.HasPrefix(files[1], "1 pipe:") || !strings.HasPrefix(files[2], "2 pipe:") {
 			t.Errorf("open: %q", files)
 		}

@@ -50,8 +50,10 @@ type loop struct {
 	dispatcher *dispatcher
 	timers     timers
 	takeover   *takeover
-	// most is how many runs a commit may hold: one after a commit was refused, and growing again.
-	most int
+	// suspects are the runs of commits that were refused, and that were not committed since. They are committed apart
+	// from others, at most so many at once: the number halves with each refusal and doubles with each success.
+	suspects map[workflow.RunID]bool
+	most     int
 }
 
 // entry is a run in memory.
@@ -94,7 +96,7 @@ type letter struct {
 }
 
 func newLoop(writer engine.Writer, options Options) *loop {
-	l := &loop{writer: writer, options: options, dispatcher: newDispatcher()}
+	l := &loop{writer: writer, options: options, dispatcher: newDispatcher(), suspects: map[workflow.RunID]bool{}}
 	l.forget()
 	return l
 }
@@ -103,10 +105,7 @@ func newLoop(writer engine.Writer, options Options) *loop {
 func (l *loop) forget() {
 	*l = loop{
 		writer: l.writer, options: l.options, runs: map[workflow.RunID]*entry{}, stale: map[*entry]struct{}{},
-		dispatcher: l.dispatcher.anew(), timers: newTimers(), most: l.most,
-	}
-	if l.most == 0 {
-		l.most = 1 << 30
+		dispatcher: l.dispatcher.anew(), timers: newTimers(), suspects: l.suspects, most: l.most,
 	}
 }
 
@@ -422,12 +421,17 @@ func (l *loop) advance(at time.Time) (changes []*workflow.Change, of []*entry, u
 	if len(l.refused) > 0 {
 		return nil, nil, nil // they go first, and alone: else two runs that are to blame could undo each other's end for ever
 	}
-	rows := 0
+	rows, tried := 0, 0
+	apart := len(l.suspects) > 0 && slices.ContainsFunc(l.work, func(e *entry) bool { return l.suspects[e.run.ID] })
 	rest := l.work[:0]
 	for i, e := range l.work {
-		if rows >= commitRows || len(changes) >= l.most {
+		if rows >= commitRows || apart && tried >= l.most {
 			rest = append(rest, l.work[i:]...)
 			break
+		}
+		if apart && !l.suspects[e.run.ID] {
+			rest = append(rest, e)
+			continue
 		}
 		e.queued = false
 		if l.runs[e.run.ID] != e {
@@ -439,6 +443,9 @@ func (l *loop) advance(at time.Time) (changes []*workflow.Change, of []*entry, u
 			continue
 		}
 		rows += len(change.Tasks) + len(change.Withdraw)
+		if !change.Empty() {
+			tried++
+		}
 		changes, of, used = append(changes, change), append(of, e), append(used, count)
 	}
 	clear(l.work[len(rest):])
@@ -508,7 +515,7 @@ func (l *loop) commit(ctx context.Context) error {
 		return l.failed(err, commit)
 	}
 	l.options.Observer.Committed(time.Since(started), commit.Changes)
-	l.most = min(2*l.most, 1<<30)
+	l.acquit(commit)
 	l.apply(changes, of, used)
 	l.settleWithdrawn(wanted, result.Withdrawn)
 	l.mail = append(l.mail, result.Mail...)
@@ -547,8 +554,8 @@ func (l *loop) commitOnce(ctx context.Context, commit *engine.Commit) (engine.Co
 	return l.writer.Commit(whole, commit) //nolint:wrapcheck // the backend says what it did
 }
 
-// failed throws the memory away. When the content was refused, the next commits hold fewer runs, until
-// the one that is to blame stands alone and is failed.
+// failed throws the memory away. When the content was refused, the runs of the commit are committed apart, in smaller
+// and smaller groups, until the one that is to blame stands alone and is failed.
 func (l *loop) failed(err error, commit *engine.Commit) error {
 	if !errors.Is(err, engine.ErrRefused) {
 		l.forget()
@@ -560,16 +567,30 @@ func (l *loop) failed(err error, commit *engine.Commit) error {
 	}
 	if len(commit.Changes) > 1 {
 		l.options.Logger.Warn("a commit was refused; looking for the run that is to blame", "runs", len(commit.Changes), "error", err)
-		l.most = max(1, min(l.most, len(commit.Changes))/2)
+		for _, change := range commit.Changes {
+			l.suspects[change.ID] = true
+		}
+		l.most = len(commit.Changes) / 2
 		l.forget()
 		return nil
 	}
 	blamed := commit.Changes[0].ID
+	delete(l.suspects, blamed)
 	l.options.Logger.Error("a run can't be committed and is failed", "run", blamed, "error", err)
 	l.forget()
 	l.refused = append(l.refused, engine.RefusedRun{ID: blamed, Reason: reasonOf("it could not be committed", err)})
-	l.most = 1
 	return nil
+}
+
+// acquit clears the suspects that were committed. A suspect that has nothing to commit stays one and delays nobody.
+func (l *loop) acquit(commit *engine.Commit) {
+	if len(l.suspects) == 0 {
+		return
+	}
+	l.most = min(2*l.most, 1<<30)
+	for _, change := range commit.Changes {
+		delete(l.suspects, change.ID)
+	}
 }
 
 func (l *loop) apply(changes []*workflow.Change, of []*entry, used []int) {

@@ -61,7 +61,7 @@ func (o *Orchestrator) Run(ctx context.Context, ready func()) error {
 	for again := false; ; again = true {
 		writer, err := o.open(ctx, again)
 		if again && ctx.Err() != nil && err != nil {
-			return nil // stopped while it had no buckets
+			return nil //nolint:nilerr // stopped while it had no buckets
 		}
 		if err != nil {
 			return fmt.Errorf("start orchestrator %s: %w", o.options.ID, err)

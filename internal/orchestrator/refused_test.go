@@ -212,3 +212,41 @@ func TestRunThatCannotBeLoadedIsFailedAlone(t *testing.T) {
 	w.ends(ids[1], workflow.RunCompleted)
 	w.atRest()
 }
+
+func TestRunThatCannotBeCommittedAmongRunsThatGoOn(t *testing.T) {
+	w := started(t)
+	h := w.hire(engine.AgentInfo{ID: "one", Slots: 100})
+	var plans []*workflow.Plan
+	for range 10 {
+		plans = append(plans, fan(4, task("a")))
+	}
+	ids := w.submit(plans...)
+	w.settle()
+	held := h.claim(100)
+	w.cancel(ids[1]) // its tasks are being killed
+	byNode := func(node int32) (members []workflow.Member) {
+		for _, member := range held {
+			if member.Node == node {
+				members = append(members, member)
+			}
+		}
+		return members
+	}
+	h.end(workflow.TaskCompleted, byNode(0)...) // each has counts to write when it is loaded
+	w.settle()
+	w.poison(ids[4], ids[7])
+	h.end(workflow.TaskCompleted, byNode(1)...)
+	w.settle()
+	w.ends(ids[4], workflow.RunFailed)
+	w.ends(ids[7], workflow.RunFailed)
+	for node := range int32(2) {
+		h.end(workflow.TaskCompleted, byNode(node+2)...)
+	}
+	w.settle()
+	for number, id := range ids {
+		if number != 4 && number != 7 {
+			w.ends(id, workflow.RunCompleted)
+		}
+	}
+	w.atRest()
+}

@@ -47,6 +47,7 @@ func TestListRuns(t *testing.T) {
 			report := reportOf(session, &deliveries[0])
 			report.Ends[0].Status, report.Ends[0].Cause = workflow.TaskFailed, workflow.CauseExit
 			w.must(session.Report(w.ctx, report, nil, nil), "report")
+		default: // it runs on
 		}
 		w.turn()
 	}
@@ -120,33 +121,39 @@ func TestUnfinishedRunsAreFoundByIndex(t *testing.T) {
 	w := newWorld(t)
 	w.takeOver()
 	w.fill(w.backend.clock.now())
-	w.exec("UPDATE cyclonetix__state.run_states SET status = 10, end_time = now()")
-	w.exec("TRUNCATE cyclonetix__state.mailbox")
+	w.exec("UPDATE cyclonetix__state.run_states SET status = 10, end_time = start_time")
+	w.exec("TRUNCATE cyclonetix__state.mailbox, cyclonetix__state.live_runs, cyclonetix__state.dispatches")
+	failed := w.start(planOf("a"))
+	w.exec("UPDATE cyclonetix__state.run_states SET status = 11, end_time = start_time WHERE run_id = $1", failed.ID.String())
+	w.exec("DELETE FROM cyclonetix__state.live_runs")
 	run := w.start(planOf("a"))
 	w.exec("ANALYZE cyclonetix__state.run_states, cyclonetix__state.runs")
-	read := func() int {
+	read := func(status workflow.RunStatus, want workflow.RunID) int {
+		t.Helper()
 		// What this transaction alone has read.
 		tx, err := w.sql.Begin(w.ctx)
 		w.must(err, "begin")
 		defer tx.Rollback(w.ctx) //nolint:errcheck // it read only
 		var before, after int
-		const counted = `SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::bigint FROM pg_stat_xact_user_tables WHERE relname ~ '^run_states'`
+		const counted = `SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::bigint FROM pg_stat_xact_user_tables WHERE relname ~ '^(run_states|live_runs)'`
 		w.must(tx.QueryRow(w.ctx, counted).Scan(&before), "count")
-		rows, err := w.backend.queries.ListRunViewsByStatus(w.ctx, w.backend.on(tx), listParams(workflow.RunRunning))
+		rows, err := w.backend.queries.ListRunViewsByStatus(w.ctx, w.backend.on(tx), listParams(status))
 		w.must(err, "list")
-		if len(rows) != 1 || workflow.RunID(rows[0].RunUuid) != run.ID {
-			t.Errorf("%d runs are listed", len(rows))
+		if len(rows) != 1 || workflow.RunID(rows[0].RunUuid) != want {
+			t.Errorf("%d runs are %s", len(rows), status)
 		}
-		total, err := w.backend.queries.CountRunViewsByStatus(w.ctx, w.backend.on(tx), countParams(workflow.RunRunning))
+		total, err := w.backend.queries.CountRunViewsByStatus(w.ctx, w.backend.on(tx), countParams(status))
 		w.must(err, "count")
 		if total != 1 {
-			t.Errorf("%d runs are counted", total)
+			t.Errorf("%d runs are counted as %s", total, status)
 		}
 		w.must(tx.QueryRow(w.ctx, counted).Scan(&after), "count")
 		return after - before
 	}
-	if rows := read(); rows > 100 {
-		t.Errorf("%d rows are read to list one run", rows)
+	for status, run := range map[workflow.RunStatus]workflow.RunID{workflow.RunRunning: run.ID, workflow.RunFailed: failed.ID} {
+		if rows := read(status, run); rows > 100 {
+			t.Errorf("%d rows are read to list one run that is %s", rows, status)
+		}
 	}
 }
 
