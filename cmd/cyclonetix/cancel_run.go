@@ -24,7 +24,7 @@ func (p *program) cancelRun() *cobra.Command {
 			}
 			fmt.Fprintf(p.out, "%s %s\n", cancelled.RunID, p.paint(p.out, runLooks[cancelled.Status].colour, cancelled.Status.String()))
 			if !cancelled.Status.Ended() {
-				p.talk("it is cancelled, and ends when its processes have: `cyclonetix show-run %s --follow` watches it", cancelled.RunID)
+				p.talk("it is cancelled, and ends when its processes have: `%s show-run %s --follow` watches it", calledAs(), cancelled.RunID)
 			}
 			return nil
 		}),

@@ -68,7 +68,8 @@ func (p *program) started(ctx context.Context, service api.Service, s *schedulin
 			return writeJSON(p.out, scheduled)
 		}
 		fmt.Fprintln(p.out, scheduled.RunID)
-		p.talk("a run of %s is %s; watch it: cyclonetix show-run %s --follow", count(len(scheduled.Tasks), "task"), scheduled.Status, scheduled.RunID)
+		p.talk("a run of %s is %s; watch it: %s show-run %s --follow",
+			count(len(scheduled.Tasks), "task"), scheduled.Status, calledAs(), scheduled.RunID)
 		return nil
 	}
 	if p.format != formatJSON {

@@ -70,7 +70,7 @@ func TestTransitionsAreToldOnce(t *testing.T) {
 		_, text, _ := strings.Cut(strings.TrimSpace(line), " ") // without the time
 		got = append(got, text)
 	}
-	want := []string{"run r of d running", "a running", "a running, attempt 2", "a failed, attempt 2 after 2.0s: exit code 3"}
+	want := []string{"run r of d running", "a running", "a running, attempt 2", "a failed after 2.0s, attempt 2: exit code 3"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("told %q, wanted %q", got, want)
 	}

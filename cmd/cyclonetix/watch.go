@@ -36,7 +36,8 @@ func (p *program) watch(ctx context.Context, service api.Service, id string) (*a
 		run, err := service.Run(ctx, id, api.Include{Tasks: true})
 		switch {
 		case ctx.Err() != nil:
-			p.talk("the run goes on; look again: cyclonetix show-run %s --follow; stop it: cyclonetix cancel-run %s", id, id)
+			self := calledAs()
+			p.talk("the run goes on; look again: %s show-run %s --follow; stop it: %s cancel-run %s", self, id, self, id)
 			return nil, statusError(exitInterrupted)
 		case err != nil && (!unanswered(err) || lastAnswer.IsZero() || begin.Sub(lastAnswer) > patience):
 			return nil, err
@@ -79,8 +80,11 @@ func (p *program) ended(ctx context.Context, service api.Service, run *api.Run) 
 			return err
 		}
 	}
-	status := p.paint(p.err, runLooks[run.Status].colour, run.Status.String())
-	p.talk("run %s of %s is %s after %s: %s", run.RunID, run.DAGID, status, span(run.StartTime, run.EndTime, run.EndTime), completion(run))
+	if !isTerminal(p.err) { // there the view has said it
+		p.talk("run %s of %s is %s after %s: %s", run.RunID, run.DAGID, run.Status, span(run.StartTime, run.EndTime, run.EndTime), completion(run))
+	} else if run.Status == workflow.RunCompleted {
+		p.talk("%s %s logs %s", p.paint(p.err, dim, "what it printed:"), calledAs(), run.RunID)
+	}
 	if run.Status == workflow.RunCompleted {
 		return nil
 	}
@@ -91,7 +95,7 @@ func (p *program) ended(ctx context.Context, service api.Service, run *api.Run) 
 			continue
 		}
 		if left--; left < 0 {
-			p.talk("more failed: cyclonetix show-run %s --show-tasks", run.RunID)
+			p.talk("more failed: %s show-run %s --show-tasks", calledAs(), run.RunID)
 			break
 		}
 		if err := p.showFailure(ctx, service, run, task); err != nil {
@@ -129,7 +133,7 @@ func (p *program) showFailure(ctx context.Context, service api.Service, run *api
 	for line := range strings.SplitSeq(strings.TrimRight(printed.String(), "\n"), "\n") {
 		p.talk("  %s %s", p.paint(p.err, dim, "|"), p.printed(line))
 	}
-	p.talk("  all of it: cyclonetix logs %s %s", run.RunID, task.ID)
+	p.talk("  all of it: %s logs %s %s", calledAs(), run.RunID, task.ID)
 	return nil
 }
 
