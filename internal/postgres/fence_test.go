@@ -422,36 +422,3 @@ func TestClockThatWasSetBack(t *testing.T) {
 		t.Errorf("the run is %+v", view)
 	}
 }
-
-// All that a commit wrote of a task run is what is read, to the microsecond.
-func TestTaskRunsAsStored(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	run := w.start(wide(60))
-	agent := w.agent("one").Incarnation()
-	node := int32(-1)
-	rapid.Check(t, func(r *rapid.T) {
-		if node++; int(node) == len(run.Nodes) {
-			run, node = w.start(wide(60)), 0
-		}
-		at := time.UnixMicro(rapid.Int64Range(1, 1<<52).Draw(r, "microseconds")).UTC()
-		change := workflow.TaskChange{
-			Node: node, Attempt: 1, Delivery: 1, Agent: agent, StartTime: at, EndTime: at.Add(time.Duration(rapid.Int64Range(0, 1<<40).Draw(r, "duration")) * time.Microsecond),
-			Status: rapid.SampledFrom([]workflow.TaskStatus{workflow.TaskCompleted, workflow.TaskFailed, workflow.TaskCancelled}).Draw(r, "status"),
-			Cause:  workflow.Cause(rapid.Int16Range(0, 10).Draw(r, "cause")), Reason: rapid.SampledFrom([]string{"", "it's so", "ü\n"}).Draw(r, "reason"),
-		}
-		if rapid.Bool().Draw(r, "has a code") {
-			code := rapid.Int32Range(0, 255).Draw(r, "code")
-			change.ExitCode = &code
-		}
-		_, err := w.writer.Commit(w.ctx, &engine.Commit{At: w.writer.Now(), Changes: []*workflow.Change{{ID: run.ID, Tasks: []workflow.TaskChange{change}}}})
-		w.must(err, "commit")
-		tasks, err := w.backend.TaskRuns(w.ctx, run.ID)
-		w.must(err, "read")
-		got := tasks[node]
-		if got.Status != change.Status || got.Cause != change.Cause || got.Reason != change.Reason || !got.StartTime.Equal(change.StartTime) || !got.EndTime.Equal(change.EndTime) ||
-			(got.ExitCode == nil) != (change.ExitCode == nil) || got.ExitCode != nil && *got.ExitCode != *change.ExitCode || got.AgentID != "one" || got.Attempt != 1 {
-			r.Fatalf("stored is %+v of %+v", got, change)
-		}
-	})
-}
