@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -106,10 +105,27 @@ func (p *program) writeRuns(list *api.RunList) {
 
 // progress is how many of a run's task runs are completed, and failed.
 func progress(run *api.Run) string {
-	var line strings.Builder
-	fmt.Fprintf(&line, "%d/%d", run.CompletedTasks, run.TaskCount)
-	if run.FailedTasks > 0 {
-		fmt.Fprintf(&line, ", %d failed", run.FailedTasks)
+	completed, failed := counts(run)
+	line := fmt.Sprintf("%d/%d", completed, run.TaskCount)
+	if failed > 0 {
+		line += fmt.Sprintf(", %d failed", failed)
 	}
-	return line.String()
+	return line
+}
+
+// counts are the numbers of a run's tasks that completed and failed. The run's own may lag by a second
+// while it goes on; those of the tasks, where they are given, do not.
+func counts(run *api.Run) (completed, failed int) {
+	if len(run.Tasks) == 0 {
+		return run.CompletedTasks, run.FailedTasks
+	}
+	for i := range run.Tasks {
+		switch run.Tasks[i].Status {
+		case workflow.TaskCompleted:
+			completed++
+		case workflow.TaskFailed:
+			failed++
+		}
+	}
+	return completed, failed
 }

@@ -103,9 +103,10 @@ func why(task *api.Task) string {
 
 // completion says in words how many of a run's task runs are completed, and failed.
 func completion(run *api.Run) string {
-	text := fmt.Sprintf("%d of %s completed", run.CompletedTasks, count(run.TaskCount, "task"))
-	if run.FailedTasks > 0 {
-		text += fmt.Sprintf(", %d failed", run.FailedTasks)
+	completed, failed := counts(run)
+	text := fmt.Sprintf("%d of %s completed", completed, count(run.TaskCount, "task"))
+	if failed > 0 {
+		text += fmt.Sprintf(", %d failed", failed)
 	}
 	return text
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		_, _ = os.Stdout.WriteString("written\n")
-		select {}
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the test ends it; select {} would be found out as a deadlock
 	}
 	os.Exit(m.Run())
 }
@@ -132,6 +133,9 @@ func TestNewestLivingServerWins(t *testing.T) {
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), childVariable+"="+systemFolder+":c")
 	child.Stderr = os.Stderr
+	if _, err := child.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
 	out, err := child.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

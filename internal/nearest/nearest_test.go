@@ -13,7 +13,7 @@ func TestNames(t *testing.T) {
 	t.Parallel()
 	known := []string{"fetch_tables", "fetch_table", "clean", "Clean2", "report", "a", "train-small", "train-large", "prod"}
 	for wanted, want := range map[string][]string{
-		"fetch_tabels": {"fetch_table", "fetch_tables"},
+		"fetch_tabels": {"fetch_tables", "fetch_table"},
 		"CLEAN":        {"clean", "Clean2"},
 		"clear":        {"clean"},
 		"claen":        {"clean"},

@@ -34,6 +34,7 @@ type dispatcher struct {
 	queues map[string][]*lane
 	// specLanes are the lanes of a graph's specifications.
 	specLanes map[*workflow.Graph][]*lane
+	specNodes int // what those graphs are worth
 	agents    []engine.AgentInfo
 
 	flushBacklog bool
@@ -90,8 +91,12 @@ func (d *dispatcher) anew() *dispatcher {
 	return fresh
 }
 
-// maxKnownGraphs bounds specLanes.
-const maxKnownGraphs = 10_000
+// specLanes keeps graphs from being freed, so it begins anew when they are worth so many nodes; each graph itself is
+// worth some.
+const (
+	keptGraphNodes = 2_000_000
+	graphWorth     = 200
+)
 
 func (d *dispatcher) laneOf(e *entry, node int32) *lane {
 	if e.lanes == nil {
@@ -108,8 +113,9 @@ func (d *dispatcher) laneOf(e *entry, node int32) *lane {
 func (d *dispatcher) lanesOf(graph *workflow.Graph) []*lane {
 	lanes := d.specLanes[graph]
 	if lanes == nil {
-		if len(d.specLanes) > maxKnownGraphs {
+		if d.specNodes += graph.Len() + graphWorth; d.specNodes > keptGraphNodes {
 			clear(d.specLanes)
+			d.specNodes = graph.Len() + graphWorth
 		}
 		lanes = make([]*lane, len(graph.Specs))
 		d.specLanes[graph] = lanes

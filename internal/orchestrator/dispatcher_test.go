@@ -596,3 +596,32 @@ func TestCountsOfRandomHistories(t *testing.T) {
 		}
 	})
 }
+
+func TestGraphsAreNotKeptForEver(t *testing.T) {
+	d := newDispatcher()
+	spec := task("a")
+	large := fan(500_000, spec)
+	for range 8 {
+		d.lanesOf(graphOf(t, large))
+	}
+	nodes := 0
+	for graph := range d.specLanes {
+		nodes += graph.Len()
+	}
+	if nodes > keptGraphNodes {
+		t.Fatalf("graphs with %d nodes are kept from being freed", nodes)
+	}
+	plan := fan(1, spec)
+	small := graphOf(t, plan)
+	lanes := d.lanesOf(small)
+	for range 25_000 {
+		d.lanesOf(graphOf(t, plan))
+	}
+	if len(d.specLanes) > 20_000 {
+		t.Fatalf("%d graphs are kept from being freed", len(d.specLanes))
+	}
+	lanes[0] = d.lane(&small.Specs[0])
+	if again := d.lanesOf(small); again[0] != nil && again[0] != lanes[0] {
+		t.Fatalf("a graph has two lanes for a specification")
+	}
+}

@@ -555,7 +555,8 @@ func (l *loop) commitOnce(ctx context.Context, commit *engine.Commit) (engine.Co
 }
 
 // failed throws the memory away. When the content was refused, the runs of the commit are committed apart, in smaller
-// and smaller groups, until the one that is to blame stands alone and is failed.
+// and smaller groups, until the one that is to blame stands alone and is failed. So each is tried again at least
+// once with a memory that is what is stored.
 func (l *loop) failed(err error, commit *engine.Commit) error {
 	if !errors.Is(err, engine.ErrRefused) {
 		l.forget()
@@ -565,12 +566,12 @@ func (l *loop) failed(err error, commit *engine.Commit) error {
 		l.forget()
 		return err
 	}
-	if len(commit.Changes) > 1 {
+	if len(commit.Changes) > 1 || !l.suspects[commit.Changes[0].ID] {
 		l.options.Logger.Warn("a commit was refused; looking for the run that is to blame", "runs", len(commit.Changes), "error", err)
 		for _, change := range commit.Changes {
 			l.suspects[change.ID] = true
 		}
-		l.most = len(commit.Changes) / 2
+		l.most = max(1, len(commit.Changes)/2)
 		l.forget()
 		return nil
 	}

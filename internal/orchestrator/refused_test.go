@@ -250,3 +250,15 @@ func TestRunThatCannotBeCommittedAmongRunsThatGoOn(t *testing.T) {
 	}
 	w.atRest()
 }
+
+func TestRefusalThatPassesFailsNoRun(t *testing.T) {
+	w := started(t)
+	h := w.hire(engine.AgentInfo{ID: "one"})
+	id := w.submit(planOf("a", "b: a"))[0]
+	w.settle()
+	w.before = once(fmt.Errorf("%w: memory is not what is stored", engine.ErrRefused), func(call string, _ *engine.Commit) bool { return call == "Commit" })
+	h.end(workflow.TaskCompleted, h.claim(1)...)
+	h.work()
+	w.ends(id, workflow.RunCompleted)
+	w.atRest()
+}
