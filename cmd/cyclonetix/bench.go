@@ -73,6 +73,10 @@ func (p *program) benchDatabase(ctx context.Context) (url string, done func(), e
 	if err != nil {
 		return "", nil, fmt.Errorf("make a temporary directory: %w", err)
 	}
+	// Root's server runs as another user, who has to get through.
+	if err := os.Chmod(directory, 0o711); err != nil { //nolint:gosec // the data in it have a mode of their own
+		return "", nil, errors.Join(fmt.Errorf("open the temporary directory to the server's user: %w", err), os.RemoveAll(directory))
+	}
 	p.talk("measuring on a private database in %s", directory)
 	started, err := embedded.Start(ctx, embedded.Options{DataDirectory: filepath.Join(directory, "postgres")})
 	if err != nil {
