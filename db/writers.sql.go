@@ -11,12 +11,12 @@ import (
 )
 
 const beat = `-- name: Beat :exec
-INSERT INTO cyclonetix__state.writer_beats (writer, beat, at) VALUES ($1, 1, now())
+INSERT INTO cyclonetix__state.writer_beats (writer, beat, at) SELECT writer, 1, now() FROM unnest($1::bigint[]) AS u (writer)
 ON CONFLICT (writer) DO UPDATE SET beat = writer_beats.beat + 1, at = now()
 `
 
-func (q *Queries) Beat(ctx context.Context, db DBTX, writer int64) error {
-	_, err := db.Exec(ctx, beat, writer)
+func (q *Queries) Beat(ctx context.Context, db DBTX, writers []int64) error {
+	_, err := db.Exec(ctx, beat, writers)
 	return err
 }
 
@@ -187,13 +187,14 @@ func (q *Queries) LockWriter(ctx context.Context, db DBTX, writer int64) error {
 }
 
 const takeBuckets = `-- name: TakeBuckets :many
-UPDATE cyclonetix__state.buckets b SET writer = $1::bigint, epoch = epoch + 1
-WHERE NOT EXISTS (SELECT FROM cyclonetix__state.writers w WHERE w.writer = b.writer AND w.writer <> $1::bigint AND NOT w.dead)
+UPDATE cyclonetix__state.buckets b SET writer = ($1::bigint[])[1 + b.bucket % cardinality($1::bigint[])], epoch = epoch + 1
+WHERE NOT EXISTS (SELECT FROM cyclonetix__state.writers w WHERE w.writer = b.writer AND w.writer <> ALL ($1::bigint[]) AND NOT w.dead)
 RETURNING bucket
 `
 
-func (q *Queries) TakeBuckets(ctx context.Context, db DBTX, writer int64) ([]int16, error) {
-	rows, err := db.Query(ctx, takeBuckets, writer)
+// The buckets that nobody else has, for these writers in turn.
+func (q *Queries) TakeBuckets(ctx context.Context, db DBTX, writers []int64) ([]int16, error) {
+	rows, err := db.Query(ctx, takeBuckets, writers)
 	if err != nil {
 		return nil, err
 	}

@@ -21,8 +21,9 @@ UPDATE cyclonetix__state.writers SET dead = true WHERE writer = @writer AND NOT 
 SELECT seq, dead FROM cyclonetix__state.writers WHERE writer = @writer;
 
 -- name: TakeBuckets :many
-UPDATE cyclonetix__state.buckets b SET writer = @writer::bigint, epoch = epoch + 1
-WHERE NOT EXISTS (SELECT FROM cyclonetix__state.writers w WHERE w.writer = b.writer AND w.writer <> @writer::bigint AND NOT w.dead)
+-- The buckets that nobody else has, for these writers in turn.
+UPDATE cyclonetix__state.buckets b SET writer = (@writers::bigint[])[1 + b.bucket % cardinality(@writers::bigint[])], epoch = epoch + 1
+WHERE NOT EXISTS (SELECT FROM cyclonetix__state.writers w WHERE w.writer = b.writer AND w.writer <> ALL (@writers::bigint[]) AND NOT w.dead)
 RETURNING bucket;
 
 -- name: DeleteDeadWriters :exec
@@ -37,7 +38,7 @@ DELETE FROM cyclonetix__state.writer_beats b WHERE NOT EXISTS (SELECT FROM cyclo
 DELETE FROM cyclonetix__state.backlog b WHERE NOT EXISTS (SELECT FROM cyclonetix__state.writers w WHERE w.writer = b.writer AND NOT w.dead);
 
 -- name: Beat :exec
-INSERT INTO cyclonetix__state.writer_beats (writer, beat, at) VALUES (@writer, 1, now())
+INSERT INTO cyclonetix__state.writer_beats (writer, beat, at) SELECT writer, 1, now() FROM unnest(@writers::bigint[]) AS u (writer)
 ON CONFLICT (writer) DO UPDATE SET beat = writer_beats.beat + 1, at = now();
 
 -- name: Tick :one

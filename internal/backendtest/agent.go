@@ -73,7 +73,7 @@ var agentTests = []test{
 		}
 		w.must(w.writer.Recover(w.ctx), "recover")
 		mail := w.mailOf(engine.MailLost)
-		w.commit(&engine.Commit{Mail: []engine.MailKey{mail.Key}, Remove: []int64{held[0].ID}})
+		w.commit(&engine.Commit{Mail: []engine.MailKey{mail.Key}, Remove: []engine.DeliveryKey{{ReplyTo: held[0].ReplyTo, ID: held[0].ID}}})
 		w.tick()
 		if mail := w.mail(); len(mail) > 0 {
 			w.Fatalf("after the answer it is told again: %+v", mail)
@@ -85,7 +85,7 @@ var agentTests = []test{
 		held := w.claim(session, 1, 0)
 		w.must(session.Close(w.ctx), "close")
 		w.eventually("the mail waits", func() bool { return w.tick().MailWaits })
-		w.commit(&engine.Commit{Remove: []int64{held[0].ID}})
+		w.commit(&engine.Commit{Remove: []engine.DeliveryKey{{ReplyTo: held[0].ReplyTo, ID: held[0].ID}}})
 		if mail := w.mailOf(engine.MailLost); mail.Lost == nil || len(mail.Lost.Members) > 0 {
 			w.Fatalf("the message is %+v", mail)
 		}
@@ -126,7 +126,7 @@ var agentTests = []test{
 		w.claim(session, 1, 0)
 		w.must(session.Close(w.ctx), "close")
 		w.awaitLost()
-		report := &engine.Report{ReplyTo: w.writer.ReplyTo(), Agent: session.Incarnation(), Ends: []engine.End{
+		report := &engine.Report{ReplyTo: w.writer.ReplyTo(run.ID.Bucket()), Agent: session.Incarnation(), Ends: []engine.End{
 			{Member: member(run, 0), Result: w.result(workflow.Result{Status: workflow.TaskCompleted})},
 		}}
 		w.must(session.Report(w.ctx, report, nil, nil), "report")
@@ -147,7 +147,7 @@ var agentTests = []test{
 		if !slices.Equal(orders, claim.Orders) || len(orders) != 1 || orders[0].Kind != engine.OrderKill || orders[0].Member != member(run, 2) {
 			w.Fatalf("the orders are %+v with the claim, and %+v with the beat", claim.Orders, orders)
 		}
-		w.must(other.Report(w.ctx, &engine.Report{ReplyTo: w.writer.ReplyTo()}, nil, []int64{orders[0].ID}), "report")
+		w.must(other.Report(w.ctx, &engine.Report{ReplyTo: w.writer.ReplyTo(run.ID.Bucket())}, nil, []int64{orders[0].ID}), "report")
 		orders, err = other.Beat(w.ctx)
 		w.must(err, "beat")
 		if len(orders) > 0 {
@@ -166,7 +166,7 @@ var agentTests = []test{
 		}), "write logs")
 		w.must(session.WriteLogs(w.ctx, nil), "write no logs")
 		last := []engine.LogChunk{chunk(0, 2, 1, engine.StreamAgent, "four\n"), chunk(0, 1, 7, engine.StreamStdout, "three\n")}
-		report := &engine.Report{ReplyTo: w.writer.ReplyTo(), Agent: session.Incarnation(), Ends: []engine.End{
+		report := &engine.Report{ReplyTo: w.writer.ReplyTo(run.ID.Bucket()), Agent: session.Incarnation(), Ends: []engine.End{
 			{Member: member(run, 0), Result: w.result(workflow.Result{Status: workflow.TaskCompleted})},
 		}}
 		w.must(session.Report(w.ctx, report, last, nil), "report with logs")

@@ -90,7 +90,7 @@ var mailTests = []test{
 		quiet(w.writer.Wake())
 		at := w.now()
 		report := &engine.Report{
-			ReplyTo: w.writer.ReplyTo(), Agent: session.Incarnation(), Done: []int64{deliveries[0].ID, deliveries[2].ID},
+			ReplyTo: w.writer.ReplyTo(run.ID.Bucket()), Agent: session.Incarnation(), Done: []int64{deliveries[0].ID, deliveries[2].ID},
 			Ends: []engine.End{
 				{Member: member(run, 0), Result: workflow.Result{
 					Status: workflow.TaskCompleted, Started: true, ExitCode: new(int32(0)), StartTime: at, EndTime: at.Add(time.Second), Agent: session.Incarnation(),
@@ -126,7 +126,7 @@ var mailTests = []test{
 	}},
 	{name: "a report that says nothing is no message", run: func(w *world) {
 		w.open()
-		w.must(w.agent("one").Report(w.ctx, &engine.Report{ReplyTo: w.writer.ReplyTo()}, nil, nil), "report")
+		w.must(w.agent("one").Report(w.ctx, &engine.Report{ReplyTo: w.writer.Buckets()[0]}, nil, nil), "report")
 		if mail := w.mail(); len(mail) > 0 {
 			w.Fatalf("the mail is %+v", mail)
 		}
@@ -137,7 +137,7 @@ var mailTests = []test{
 		lost.Kind = workflow.EventLost
 		w.advance(run, nil, lost, workflow.Event{Kind: workflow.EventReturn, Node: 1, Attempt: 1, Delivery: 1})
 		session := w.agent("late")
-		w.must(session.Report(w.ctx, &engine.Report{ReplyTo: w.writer.ReplyTo(), Agent: session.Incarnation(), Ends: []engine.End{
+		w.must(session.Report(w.ctx, &engine.Report{ReplyTo: w.writer.ReplyTo(run.ID.Bucket()), Agent: session.Incarnation(), Ends: []engine.End{
 			{Member: member(run, 0), Result: w.result(workflow.Result{Status: workflow.TaskCompleted})},
 			{Member: member(run, 1), Result: w.result(workflow.Result{Status: workflow.TaskFailed})},
 		}}, nil, nil), "report")

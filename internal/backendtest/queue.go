@@ -126,7 +126,7 @@ var queueTests = []test{
 			w.Fatalf("claimed is %+v", deliveries)
 		}
 		delivery, task := deliveries[0], deliveries[0].Tasks[0]
-		if delivery.ID != w.deliveries[member(run, 0)] || delivery.ReplyTo != w.writer.ReplyTo() || task.Member != member(run, 0) {
+		if delivery.ID != w.deliveries[member(run, 0)] || delivery.ReplyTo != w.writer.ReplyTo(run.ID.Bucket()) || task.Member != member(run, 0) {
 			w.Errorf("the delivery is %+v", delivery)
 		}
 		if since := w.now().Sub(delivery.ClaimedAt); since < -patience || since > patience {
@@ -164,12 +164,12 @@ var queueTests = []test{
 		run := w.start(planOf("a", "b"))
 		session := w.agent("one")
 		w.wantNames(w.claim(session, 1, 0), "a")
-		w.commit(&engine.Commit{Remove: []int64{w.deliveries[member(run, 0)], w.deliveries[member(run, 1)]}})
+		w.commit(&engine.Commit{Remove: w.keys(member(run, 0), member(run, 1))})
 		if left := w.dispatched(); len(left) > 0 {
 			w.Fatalf("the queue holds %+v", left)
 		}
 		w.wantNames(w.claim(session, 1, 0), "")
-		w.commit(&engine.Commit{Remove: []int64{w.deliveries[member(run, 0)]}}) // once more does no harm
+		w.commit(&engine.Commit{Remove: w.keys(member(run, 0))}) // once more does no harm
 	}},
 	{name: "a withdrawal takes out what nobody claimed of a run, and tells what that was", run: func(w *world) {
 		run := w.start(planOf("a", "b", "c"))
@@ -267,7 +267,11 @@ func (w *world) startPacked(count int) *workflow.Run {
 func (w *world) shared() (one, other *workflow.Run) {
 	w.Helper()
 	one, other = w.start(planOf("a")), w.start(planOf("b"))
-	w.commit(&engine.Commit{Remove: []int64{w.deliveries[member(one, 0)], w.deliveries[member(other, 0)]}})
+	for w.writer.ReplyTo(one.ID.Bucket()) != w.writer.ReplyTo(other.ID.Bucket()) {
+		w.commit(&engine.Commit{Refused: []engine.RefusedRun{{ID: other.ID, Reason: "its reports go elsewhere"}}, Remove: w.keys(member(other, 0))})
+		other = w.start(planOf("b"))
+	}
+	w.commit(&engine.Commit{Remove: w.keys(member(one, 0), member(other, 0))})
 	both := w.dispatches(one, []workflow.Member{member(one, 0)}, 1)
 	both[0].Members = append(both[0].Members, w.dispatches(other, []workflow.Member{member(other, 0)}, 1)[0].Members...)
 	w.commit(&engine.Commit{Dispatches: both})

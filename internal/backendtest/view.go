@@ -109,7 +109,7 @@ var viewTests = []test{
 		end := w.failed(member(run, 0), 3)
 		end.Result.Agent, end.Result.Reason = session.Incarnation(), "it went wrong"
 		change := w.advance(run, nil, end, w.failed(member(run, 2), 1))
-		w.commit(&engine.Commit{Remove: []int64{w.deliveries[member(run, 0)], w.deliveries[member(run, 2)]}})
+		w.commit(&engine.Commit{Remove: w.keys(member(run, 0), member(run, 2))})
 		tasks := w.tasks(run.ID)
 		if task := tasks[0]; task.Status != workflow.TaskFailed || task.Attempt != 1 || task.ExitCode == nil || *task.ExitCode != 3 || task.AgentID != "one" ||
 			task.Cause != workflow.CauseExit || task.Reason != "it went wrong" || task.QueuedTime.IsZero() ||

@@ -214,6 +214,15 @@ func (w *world) dispatches(run *workflow.Run, members []workflow.Member, size in
 	return dispatches
 }
 
+// keys are those of the deliveries that hold the members.
+func (w *world) keys(members ...workflow.Member) []engine.DeliveryKey {
+	keys := make([]engine.DeliveryKey, len(members))
+	for i, member := range members {
+		keys[i] = engine.DeliveryKey{ReplyTo: w.writer.ReplyTo(member.Run.Bucket()), ID: w.deliveries[member]}
+	}
+	return keys
+}
+
 // commit stores a commit that is in order.
 func (w *world) commit(commit *engine.Commit) engine.CommitResult {
 	w.Helper()

@@ -10,8 +10,9 @@ import (
 // Writer is the one who may change the runs of its buckets. Every commit is
 // fenced: once the writer was declared dead, all its commits fail with ErrFenced.
 type Writer interface {
-	// ReplyTo is the bucket that reports of this writer's deliveries are addressed to.
-	ReplyTo() int
+	// ReplyTo is the bucket that reports on runs of the given bucket are addressed to. A commit is atomic
+	// for all buckets that have it in common, no more; a delivery holds members of such runs only.
+	ReplyTo(bucket int) int
 	// Buckets is the number of buckets that the writer owns.
 	Buckets() []int
 	// Now is the database's time, as well as this process knows it.
@@ -36,9 +37,10 @@ type Writer interface {
 	// sweep is set), oldest first, at most limit. What was given is not given again
 	// until Recover, whether it was consumed or not.
 	ReadMail(ctx context.Context, sweep bool, limit int) ([]Mail, error)
-	// Commit stores everything of the commit, or nothing. Errors: ErrFenced; ErrUncertain;
-	// ErrRefused when the content itself can't be stored (the caller finds the run by
-	// halving); any other error means that nothing was stored and the same may be tried again.
+	// Commit stores everything of the commit, or after an error nothing, or some of the parts that ReplyTo
+	// tells apart. Errors: ErrFenced; ErrUncertain; ErrRefused when the content itself can't be stored (the
+	// caller forgets what it knew, and finds the run by halving); any other error means that nothing
+	// at all was stored and the same may be tried again.
 	Commit(ctx context.Context, commit *Commit) (CommitResult, error)
 	// Tick is called about once a second: it beats, finds lost agents and tells their
 	// deliveries' writers, and reads what the writer needs to know of the cluster.
@@ -47,13 +49,13 @@ type Writer interface {
 	Close(ctx context.Context) error
 }
 
-// Commit is what a writer wants stored in one step.
+// Commit is what a writer wants stored in one step. Writer.ReplyTo says what of it is stored together.
 type Commit struct {
 	At         time.Time
 	Changes    []*workflow.Change
 	Dispatches []Dispatch
 	// Remove are deliveries that are done with.
-	Remove []int64
+	Remove []DeliveryKey
 	// Withdraw are runs whose members must not start any more: every delivery that holds a member of
 	// one and that nobody claimed is taken out of the queue, whole, and given back in CommitResult.Withdrawn.
 	Withdraw []workflow.RunID
@@ -130,6 +132,12 @@ type RefusedRun struct {
 	ID     workflow.RunID
 	Reason string
 	Mail   []MailKey
+}
+
+// DeliveryKey names a delivery, with the bucket that its reports are addressed to.
+type DeliveryKey struct {
+	ReplyTo int
+	ID      int64
 }
 
 // MailKey names a message in a mailbox.

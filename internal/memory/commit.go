@@ -40,8 +40,8 @@ func (w *Writer) Commit(ctx context.Context, commit *engine.Commit) (engine.Comm
 		b.storeRefused(commit.At, refused)
 		b.consume(refused.Mail)
 	}
-	for _, id := range commit.Remove {
-		b.remove(id)
+	for _, done := range commit.Remove {
+		b.remove(done.ID)
 	}
 	for _, kill := range commit.Orders {
 		b.order(kill)
@@ -49,7 +49,7 @@ func (w *Writer) Commit(ctx context.Context, commit *engine.Commit) (engine.Comm
 	var result engine.CommitResult
 	result.Withdrawn = b.withdraw(commit.Withdraw)
 	for index := range commit.Dispatches {
-		result.Dispatched = append(result.Dispatched, b.dispatch(&commit.Dispatches[index], commit.At, w.ReplyTo()))
+		result.Dispatched = append(result.Dispatched, b.dispatch(&commit.Dispatches[index], commit.At, w.ReplyTo(commit.Dispatches[index].Members[0].Run.Bucket())))
 	}
 	b.consume(commit.Mail)
 	for _, waiting := range commit.Backlog {

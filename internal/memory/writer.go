@@ -59,7 +59,7 @@ func (w *Writer) fence() error {
 }
 
 // ReplyTo implements engine.Writer.
-func (w *Writer) ReplyTo() int { return w.buckets[0] }
+func (w *Writer) ReplyTo(int) int { return w.buckets[0] }
 
 // Buckets implements engine.Writer.
 func (w *Writer) Buckets() []int { return slices.Clone(w.buckets) }

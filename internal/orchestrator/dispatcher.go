@@ -256,8 +256,8 @@ func (d *dispatcher) ready() bool {
 	return false
 }
 
-// pick chooses what goes into the table with this commit.
-func (d *dispatcher) pick(commit *engine.Commit, now time.Time) {
+// pick chooses what goes into the table with this commit; replyTo is the writer's.
+func (d *dispatcher) pick(commit *engine.Commit, now time.Time, replyTo func(bucket int) int) {
 	for _, lanes := range d.queues {
 		for _, lane := range lanes {
 			room := min(lane.window(now)-lane.inFlight, lane.waiting)
@@ -267,7 +267,7 @@ func (d *dispatcher) pick(commit *engine.Commit, now time.Time) {
 			members, entries := lane.next(room)
 			lane.inFlight += len(members)
 			lane.dirty = true
-			d.pack(commit, lane, members, entries)
+			d.pack(commit, lane, members, entries, replyTo)
 		}
 	}
 	d.writeBacklog(commit, now)
@@ -294,23 +294,30 @@ func (l *lane) next(count int) (members []workflow.Member, entries []*entry) {
 	return members, entries
 }
 
-// pack makes deliveries: one for each agent while few tasks wait, so that work spreads; full ones when many do.
-func (d *dispatcher) pack(commit *engine.Commit, from *lane, members []workflow.Member, entries []*entry) {
+// pack makes deliveries, each of runs whose reports go to one bucket: one for each agent while few tasks wait, so that
+// work spreads; full ones when many do.
+func (d *dispatcher) pack(commit *engine.Commit, from *lane, members []workflow.Member, entries []*entry, replyTo func(bucket int) int) {
 	size := mostPacked
 	if from.waiting == 0 {
 		agents := max(1, from.agents)
 		size = min(mostPacked, (len(members)+agents-1)/agents)
 	}
-	for start := 0; start < len(members); start += size {
-		part := members[start:min(start+size, len(members))]
-		dispatch := engine.Dispatch{Class: from.class, Priority: from.priority, Members: make([]engine.DispatchMember, len(part))}
-		for i, member := range part {
-			run := entries[start+i].run
-			dispatch.Members[i] = engine.DispatchMember{
-				Member: member, Spec: run.Graph.Scheduling(member.Node).Spec, DAG: run.DAG, HasValues: run.HasValues,
-			}
+	filling := map[int]int{} // the delivery that is being filled, by its bucket for reports
+	for i, member := range members {
+		run := entries[i].run
+		to := replyTo(member.Run.Bucket())
+		at, ok := filling[to]
+		if !ok || len(commit.Dispatches[at].Members) == size {
+			at = len(commit.Dispatches)
+			filling[to] = at
+			commit.Dispatches = append(commit.Dispatches, engine.Dispatch{
+				Class: from.class, Priority: from.priority, Members: make([]engine.DispatchMember, 0, min(size, len(members)-i)),
+			})
 		}
-		commit.Dispatches = append(commit.Dispatches, dispatch)
+		dispatch := &commit.Dispatches[at]
+		dispatch.Members = append(dispatch.Members, engine.DispatchMember{
+			Member: member, Spec: run.Graph.Scheduling(member.Node).Spec, DAG: run.DAG, HasValues: run.HasValues,
+		})
 	}
 }
 

@@ -84,7 +84,7 @@ func (s *depot) entry(member workflow.Member) *entry {
 
 func (s *depot) commit() *engine.Commit {
 	commit := &engine.Commit{At: s.now}
-	s.d.pick(commit, s.now)
+	s.d.pick(commit, s.now, func(int) int { return 0 })
 	return commit
 }
 

@@ -37,9 +37,9 @@ type loop struct {
 	nodes     int      // in memory
 	turns     int64
 
-	remove   []int64          // deliveries done with
-	consumed []engine.MailKey // messages that are answered by the next commit
-	mail     []engine.Mail    // read, not yet opened
+	remove   []engine.DeliveryKey // deliveries done with
+	consumed []engine.MailKey     // messages that are answered by the next commit
+	mail     []engine.Mail        // read, not yet opened
 	withdraw []workflow.Member
 	orders   []engine.KillOrder
 	refused  []engine.RefusedRun
@@ -92,7 +92,7 @@ type letter struct {
 	key    engine.MailKey
 	kind   engine.MailKind
 	open   int
-	remove []int64
+	remove []engine.DeliveryKey
 }
 
 func newLoop(writer engine.Writer, options Options) *loop {
@@ -380,7 +380,9 @@ func (l *loop) close(from *letter) {
 }
 
 func (l *loop) report(report *engine.Report, from *letter) {
-	from.remove = append(from.remove, report.Done...)
+	for _, id := range report.Done {
+		from.remove = append(from.remove, engine.DeliveryKey{ReplyTo: from.key.Bucket, ID: id})
+	}
 	for i := range report.Ends {
 		end := &report.Ends[i]
 		l.deliver(end.Run, workflow.Event{Kind: workflow.EventEnd, Node: end.Node, Attempt: end.Attempt, Delivery: end.Delivery, Result: end.Result}, from)
@@ -395,7 +397,7 @@ func (l *loop) report(report *engine.Report, from *letter) {
 }
 
 func (l *loop) lost(lost *engine.LostDelivery, from *letter) {
-	from.remove = append(from.remove, lost.ID)
+	from.remove = append(from.remove, engine.DeliveryKey{ReplyTo: from.key.Bucket, ID: lost.ID})
 	for _, member := range lost.Members {
 		l.deliver(member.Run, workflow.Event{
 			Kind: workflow.EventLost, Node: member.Node, Attempt: member.Attempt, Delivery: member.Delivery,
@@ -503,7 +505,7 @@ func (l *loop) commit(ctx context.Context) error {
 	}
 	// Withdrawing comes before picking, so that no commit dispatches what it withdraws.
 	wanted := l.dispatcher.withdraw(l, commit, l.withdraw)
-	l.dispatcher.pick(commit, at)
+	l.dispatcher.pick(commit, at, l.writer.ReplyTo)
 	l.consumed, l.remove, l.orders, l.refused, l.withdraw = nil, nil, nil, nil, nil
 	if !worthwhile(commit) {
 		l.apply(changes, of, used)

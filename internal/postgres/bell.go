@@ -227,8 +227,8 @@ func (b *bell) reassure(ctx context.Context) {
 	q, p := b.backend.queries, b.backend.pipeline()
 	b.mutex.Lock()
 	if b.writer != nil {
-		id := b.writer.id
-		p.add(func(on db.DBTX) error { return q.Beat(ctx, on, id) })
+		writers := b.writer.writers()
+		p.add(func(on db.DBTX) error { return q.Beat(ctx, on, writers) })
 	}
 	for session := range b.agents {
 		p.add(func(on db.DBTX) error {

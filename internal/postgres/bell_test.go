@@ -213,7 +213,7 @@ func TestTakeover(t *testing.T) {
 			w.backend.Close() // as if it had died: nobody said that the writer is done
 			w.backend = w.open()
 			w.takeOver()
-			if w.writer.id == former.id || !ask[bool](w, "SELECT dead FROM cyclonetix__state.writers WHERE writer = $1", former.id) {
+			if w.writer.shards[0].writer == former.shards[0].writer || !ask[bool](w, "SELECT bool_and(dead) FROM cyclonetix__state.writers WHERE writer = ANY ($1)", former.writers()) {
 				t.Error("the former writer lives")
 			}
 			w.drain(w.agent("one"))

@@ -13,37 +13,46 @@ import (
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
-// Commit implements engine.Writer: one pipelined batch, which is one transaction.
+// Commit implements engine.Writer: a pipelined batch, which is a transaction, for all shards or for each.
 func (w *Writer) Commit(ctx context.Context, commit *engine.Commit) (engine.CommitResult, error) {
 	var result engine.CommitResult
 	classes, err := w.backend.classNumbers(ctx, commit.Dispatches)
 	if err != nil {
 		return result, err
 	}
-	var rows []db.ReadMailRow
-	var reading mailRead
-	read := false
+	parts := partsOf(commit)
 	if commit.ReadMail > 0 {
-		reading, read = w.mail.takeRung(commit.ReadMail)
-	}
-	var withdrawn []db.WithdrawDispatchesRow
-	build := func() *pipeline {
-		result.Dispatched = result.Dispatched[:0]
-		p := w.build(ctx, commit, classes, &result.Dispatched, &withdrawn)
-		if read {
-			p.add(func(on db.DBTX) (err error) {
-				rows, err = w.backend.queries.ReadMail(ctx, on, reading.ReadMailParams)
-				return err
-			})
+		if reading, some := w.mail.takeRung(commit.ReadMail); some {
+			parts[0].reading = &reading
 		}
-		return p
 	}
-	err = w.backend.retryMissingPartition(ctx, func() error { return w.send(ctx, build(), commit) })
-	if err != nil {
-		w.mail.putBack(reading)
-		return engine.CommitResult{}, fmt.Errorf("commit %d of writer %d: %w", w.seq+1, w.id, err)
+	reading := parts[0].reading
+	if err := w.sendAll(ctx, parts, classes); err != nil {
+		if reading != nil {
+			w.mail.putBack(*reading)
+		}
+		return engine.CommitResult{}, err
 	}
-	w.seq++
+	if len(commit.Dispatches) > 0 || len(commit.Orders) > 0 {
+		w.backend.bell.ringWork()
+	}
+	result.Dispatched = make([]int64, len(commit.Dispatches))
+	for _, p := range parts {
+		for i, place := range p.dispatches {
+			result.Dispatched[place] = p.dispatched[i]
+		}
+		withdrawn, err := w.backend.deliveriesOf(ctx, p.withdrawn)
+		if err != nil {
+			return result, fmt.Errorf("%w: %w", engine.ErrUncertain, err)
+		}
+		result.Withdrawn = append(result.Withdrawn, withdrawn...)
+	}
+	if reading != nil {
+		if result.Mail, err = w.take(ctx, *reading, parts[0].mail); err != nil {
+			return result, fmt.Errorf("%w: %w", engine.ErrUncertain, err)
+		}
+	}
+	// Only now: the read may have found what another part consumed meanwhile.
 	for _, key := range commit.Mail {
 		w.mail.forget(key)
 	}
@@ -51,15 +60,6 @@ func (w *Writer) Commit(ctx context.Context, commit *engine.Commit) (engine.Comm
 		for _, key := range refused.Mail {
 			w.mail.forget(key)
 		}
-	}
-	if len(commit.Dispatches) > 0 || len(commit.Orders) > 0 {
-		w.backend.bell.ringWork()
-	}
-	if result.Withdrawn, err = w.backend.deliveriesOf(ctx, withdrawn); err != nil {
-		return result, fmt.Errorf("%w: %w", engine.ErrUncertain, err)
-	}
-	if result.Mail, err = w.take(ctx, reading, rows); err != nil {
-		return result, fmt.Errorf("%w: %w", engine.ErrUncertain, err)
 	}
 	return result, nil
 }
@@ -80,11 +80,16 @@ func (w *Writer) send(ctx context.Context, p *pipeline, commit *engine.Commit) e
 	}))
 }
 
-// build puts the statements of a commit together. The fence comes first.
-func (w *Writer) build(ctx context.Context, commit *engine.Commit, classes []int32, dispatched *[]int64, withdrawn *[]db.WithdrawDispatchesRow) *pipeline {
+// build puts the statements of a part of a commit together. The fences come first.
+func (w *Writer) build(ctx context.Context, commit *part, classes []int32) *pipeline {
 	q, p := w.backend.queries, w.backend.pipeline()
-	p.add(func(on db.DBTX) error { return q.Fence(ctx, on, db.FenceParams{Writer: w.id, Seq: w.seq + 1}) })
-	rows := rowsOf(commit)
+	for index, touched := range commit.shards {
+		if touched {
+			fence := db.FenceParams{Writer: w.shards[index].writer, Seq: w.shards[index].seq + 1}
+			p.add(func(on db.DBTX) error { return q.Fence(ctx, on, fence) })
+		}
+	}
+	rows := rowsOf(commit.Commit)
 	rows.addTo(ctx, q, p)
 	if len(commit.Withdraw) > 0 {
 		withdraw := make([]db.UUID, len(commit.Withdraw))
@@ -92,7 +97,7 @@ func (w *Writer) build(ctx context.Context, commit *engine.Commit, classes []int
 			withdraw[i] = db.UUID(run)
 		}
 		p.add(func(on db.DBTX) (err error) {
-			*withdrawn, err = q.WithdrawDispatches(ctx, on, withdraw)
+			commit.withdrawn, err = q.WithdrawDispatches(ctx, on, withdraw)
 			return err
 		})
 	}
@@ -100,33 +105,47 @@ func (w *Writer) build(ctx context.Context, commit *engine.Commit, classes []int
 		p.add(func(on db.DBTX) error { return q.InsertKillOrders(ctx, on, killOrderRows(commit.Orders)) })
 	}
 	if len(commit.Remove) > 0 {
-		p.add(func(on db.DBTX) error { return q.DeleteDispatches(ctx, on, commit.Remove) })
+		ids := make([]int64, len(commit.Remove))
+		for i, done := range commit.Remove {
+			ids[i] = done.ID
+		}
+		p.add(func(on db.DBTX) error { return q.DeleteDispatches(ctx, on, ids) })
 	}
+	commit.dispatched = commit.dispatched[:0]
 	for i := range commit.Dispatches {
 		dispatch := &commit.Dispatches[i]
 		params := packMembers(dispatch.Members)
-		params.Class, params.Priority = classes[i], int16(dispatch.Priority) //nolint:gosec // 1 to 4
-		params.ReplyTo, params.QueuedAt = int16(w.ReplyTo()), commit.At      //nolint:gosec // 12 bits
+		params.Class, params.Priority = classes[i], int16(dispatch.Priority)                            //nolint:gosec // 1 to 4
+		params.ReplyTo, params.QueuedAt = int16(w.ReplyTo(dispatch.Members[0].Run.Bucket())), commit.At //nolint:gosec // 12 bits
 		p.add(func(on db.DBTX) error {
 			id, err := q.InsertDispatch(ctx, on, params)
 			if err == nil {
-				*dispatched = append(*dispatched, id)
+				commit.dispatched = append(commit.dispatched, id)
 			}
 			return err
 		})
 	}
 	for i := range commit.Refused {
-		w.refuse(ctx, p, commit, &commit.Refused[i])
+		w.refuse(ctx, p, commit.Commit, &commit.Refused[i])
 	}
 	if len(commit.Mail) > 0 {
 		p.add(func(on db.DBTX) error { return q.DeleteMail(ctx, on, mailRows(commit.Mail)) })
 	}
 	if commit.Backlog != nil {
-		p.add(func(on db.DBTX) error { return q.WriteBacklog(ctx, on, backlogRows(w.id, commit.Backlog)) })
+		p.add(func(on db.DBTX) error {
+			return q.WriteBacklog(ctx, on, backlogRows(w.shards[0].writer, commit.Backlog))
+		})
 	}
 	if len(commit.Changes) > 0 {
-		feed := db.InsertFeedParams{Writer: w.id, Seq: w.seq + 1, At: commit.At, Body: packFeed(commit.Changes)}
+		of := &w.shards[commit.first()]
+		feed := db.InsertFeedParams{Writer: of.writer, Seq: of.seq + 1, At: commit.At, Body: packFeed(commit.Changes)}
 		p.add(func(on db.DBTX) error { return q.InsertFeed(ctx, on, feed) })
+	}
+	if commit.reading != nil {
+		p.add(func(on db.DBTX) (err error) {
+			commit.mail, err = q.ReadMail(ctx, on, commit.reading.ReadMailParams)
+			return err
+		})
 	}
 	return p
 }

@@ -120,16 +120,18 @@ func (w *world) statements() []statement {
 			Events: []workflow.RunEvent{{Kind: "cancel", Actor: "ann", At: at}},
 		}},
 		Dispatches: w.dispatches(run, []workflow.Member{{Run: run.ID, Node: 1, Attempt: 1, Delivery: 1}}),
-		Remove:     []int64{1}, Withdraw: []workflow.RunID{run.ID}, Orders: []engine.KillOrder{{Member: workflow.Member{Run: run.ID, Attempt: 1, Delivery: 1}}},
+		Remove:     []engine.DeliveryKey{{ID: 1}}, Withdraw: []workflow.RunID{run.ID}, Orders: []engine.KillOrder{{Member: workflow.Member{Run: run.ID, Attempt: 1, Delivery: 1}}},
 		Mail:    []engine.MailKey{{Bucket: 1, XID: 1000, ID: 1}},
 		Backlog: []engine.Backlog{{Queue: "default", Priority: 2, Waiting: 1, Oldest: at}},
 		Refused: []engine.RefusedRun{{ID: refused.ID, Reason: "x", Mail: []engine.MailKey{{Bucket: 1, XID: 1000, ID: 2}}}},
 	}
 	classes, err := w.backend.classNumbers(w.ctx, commit.Dispatches)
 	w.must(err, "number the classes")
-	var dispatched []int64
-	var withdrawn []db.WithdrawDispatchesRow
-	fenced := w.writer.build(w.ctx, commit, classes, &dispatched, &withdrawn)
+	parts := partsOf(commit)
+	if len(parts) != 1 {
+		w.Fatalf("a small commit has %d parts", len(parts))
+	}
+	fenced := w.writer.build(w.ctx, parts[0], classes)
 	w.writer.ringAll()
 	reading, _ := w.writer.mail.takeRung(1000)
 	readMail := func(on db.DBTX) error {
@@ -199,7 +201,7 @@ func (w *world) faultsOf(s statement, mode string) (faults []string) {
 	w.must(err, "begin")
 	defer tx.Rollback(context.WithoutCancel(w.ctx)) //nolint:errcheck // nothing was done
 	if s.fenced {
-		_, err := tx.Exec(w.ctx, "SELECT cyclonetix__state.fence($1, $2)", w.writer.id, w.writer.seq+1)
+		_, err := tx.Exec(w.ctx, "SELECT cyclonetix__state.fence($1, $2)", w.writer.shards[0].writer, w.writer.shards[0].seq+1)
 		w.must(err, "fence")
 	}
 	_, err = tx.Exec(w.ctx, "SELECT set_config('plan_cache_mode', $1, true)", mode)

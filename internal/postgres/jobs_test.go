@@ -86,11 +86,11 @@ func TestJobsOfACommit(t *testing.T) {
 	if err := commit(3, workflow.Job{Kind: "tell"}); !errors.Is(err, engine.ErrRefused) {
 		t.Errorf("an attempt twice: %v", err)
 	}
-	w.writer.seq += 5
+	w.shift(5)
 	if err := commit(4, workflow.Job{Kind: "tell"}); !errors.Is(err, engine.ErrFenced) {
 		t.Errorf("fenced: %v", err)
 	}
-	w.writer.seq -= 5
+	w.shift(-5)
 	if got := stored(); got != "5 3" {
 		t.Fatalf("after failures jobs and attempts are %s", got)
 	}

@@ -118,11 +118,11 @@ func TestMailOfManyBuckets(t *testing.T) {
 func TestMailAfterAReadThatFailed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.start(planOf("a"))
+	run := w.start(planOf("a"))
 	session := w.agent("one")
 	w.claim(session, 1, 0)
 	w.must(session.Close(w.ctx), "close")
-	w.post(w.writer.ReplyTo(), "after")
+	w.post(w.writer.ReplyTo(run.ID.Bucket()), "after")
 	// The message tells of a lost delivery, which is read as well.
 	w.exec("ALTER TABLE cyclonetix__state.dispatches RENAME TO hidden")
 	if _, err := w.writer.ReadMail(w.ctx, true, 100); err == nil {

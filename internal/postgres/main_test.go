@@ -222,12 +222,14 @@ func (w *world) answer(mail []engine.Mail) error {
 		case engine.MailCancel:
 			happen(letter.Run, workflow.Event{Kind: workflow.EventCancel, Actor: letter.Actor})
 		case engine.MailReport:
-			commit.Remove = append(commit.Remove, letter.Report.Done...)
+			for _, id := range letter.Report.Done {
+				commit.Remove = append(commit.Remove, engine.DeliveryKey{ReplyTo: letter.Key.Bucket, ID: id})
+			}
 			for _, end := range letter.Report.Ends {
 				happen(end.Run, workflow.Event{Kind: workflow.EventEnd, Node: end.Node, Attempt: end.Attempt, Delivery: end.Delivery, Result: end.Result})
 			}
 		case engine.MailLost:
-			commit.Remove = append(commit.Remove, letter.Lost.ID)
+			commit.Remove = append(commit.Remove, engine.DeliveryKey{ReplyTo: letter.Key.Bucket, ID: letter.Lost.ID})
 			for _, member := range letter.Lost.Members {
 				happen(member.Run, workflow.Event{
 					Kind: workflow.EventLost, Node: member.Node, Attempt: member.Attempt, Delivery: member.Delivery,
@@ -392,4 +394,30 @@ func (w *world) view(id workflow.RunID) engine.RunView {
 
 func poolOf(ctx context.Context, config *pgxpool.Config) (*pgxpool.Pool, error) {
 	return pgxpool.NewWithConfig(ctx, config) //nolint:wrapcheck // the test says what it did
+}
+
+// declareDead declares the writer dead, as another orchestrator would.
+func (w *world) declareDead() {
+	w.Helper()
+	for _, writer := range w.writer.writers() {
+		w.must(w.backend.declareWriterDead(w.ctx, writer), "declare the writer dead")
+	}
+}
+
+// shift lets the writer believe in other numbers of its commits than are stored.
+func (w *world) shift(by int64) {
+	for index := range w.writer.shards {
+		w.writer.shards[index].seq += by
+	}
+}
+
+// inStep tells whether the writer's numbers are those that are stored.
+func (w *world) inStep() bool {
+	w.Helper()
+	for _, s := range w.writer.shards {
+		if ask[int64](w, "SELECT seq FROM cyclonetix__state.writers WHERE writer = $1", s.writer) != s.seq {
+			return false
+		}
+	}
+	return true
 }

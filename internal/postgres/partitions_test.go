@@ -326,7 +326,7 @@ func TestLogsOfADroppedRun(t *testing.T) {
 	w.takeOver()
 	session := w.agent("one")
 	chunk := engine.LogChunk{Run: workflow.NewRunID(w.writer.Now().AddDate(-1, 0, 0), 1), Attempt: 1, Seq: 1, Time: w.writer.Now(), Stream: engine.StreamStdout, Body: []byte("x")}
-	report := &engine.Report{ReplyTo: w.writer.ReplyTo(), Agent: session.incarnation, Done: []int64{12345}}
+	report := &engine.Report{ReplyTo: w.writer.Buckets()[0], Agent: session.incarnation, Done: []int64{12345}}
 	w.must(session.Report(w.ctx, report, []engine.LogChunk{chunk}, nil), "report")
 	w.must(session.WriteLogs(w.ctx, []engine.LogChunk{chunk}), "write logs")
 	if mail := w.turn(); len(mail) != 1 || !slices.Equal(mail[0].Report.Done, report.Done) {

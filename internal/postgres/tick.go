@@ -31,7 +31,7 @@ func (w *Writer) Tick(ctx context.Context) (engine.Tick, error) {
 	}
 	w.backend.clock.set(before, row.Now)
 	if time.Since(w.beatAt) >= quietBeat {
-		if err := w.backend.queries.Beat(ctx, w.backend.on(w.backend.pool), w.id); err != nil {
+		if err := w.backend.queries.Beat(ctx, w.backend.on(w.backend.pool), w.writers()); err != nil {
 			return engine.Tick{}, fmt.Errorf("beat: %w", interpretError(err))
 		}
 		w.beatAt = time.Now()

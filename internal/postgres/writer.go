@@ -18,9 +18,8 @@ import (
 // Writer implements engine.Writer.
 type Writer struct {
 	backend *Backend
-	id      int64
 	lockKey int64
-	seq     int64
+	shards  [shardCount]shard
 	buckets []int
 	judge   judge
 	wake    chan struct{}
@@ -54,11 +53,13 @@ func (b *Backend) OpenWriter(ctx context.Context, orchestrator string) (engine.W
 		if len(others) > 0 {
 			return writerExists(&others[0])
 		}
-		writer.id, err = b.queries.InsertWriter(ctx, on, db.InsertWriterParams{Orchestrator: orchestrator, Process: processIdentity(), LockKey: lockKey})
-		if err != nil {
-			return err //nolint:wrapcheck // wrapped below
+		for index := range writer.shards {
+			row := db.InsertWriterParams{Orchestrator: orchestrator, Process: processIdentity(), LockKey: lockKey}
+			if writer.shards[index].writer, err = b.queries.InsertWriter(ctx, on, row); err != nil {
+				return err //nolint:wrapcheck // wrapped below
+			}
 		}
-		taken, err := b.queries.TakeBuckets(ctx, on, writer.id)
+		taken, err := b.queries.TakeBuckets(ctx, on, writer.writers())
 		if err != nil {
 			return err //nolint:wrapcheck // wrapped below
 		}
@@ -66,6 +67,7 @@ func (b *Backend) OpenWriter(ctx context.Context, orchestrator string) (engine.W
 		for _, bucket := range taken {
 			writer.buckets = append(writer.buckets, int(bucket))
 		}
+		writer.address()
 		for _, clean := range []func(context.Context, db.DBTX) error{
 			b.queries.DeleteDeadWriters, b.queries.DeleteDeadWriterBeats, b.queries.DeleteDeadBacklog,
 		} {
@@ -73,7 +75,7 @@ func (b *Backend) OpenWriter(ctx context.Context, orchestrator string) (engine.W
 				return err
 			}
 		}
-		return b.queries.Beat(ctx, on, writer.id)
+		return b.queries.Beat(ctx, on, writer.writers())
 	})
 	if err != nil {
 		b.bell.release(lockKey)
@@ -157,8 +159,12 @@ func (b *Backend) declareWriterDead(ctx context.Context, writer int64) error {
 	return nil
 }
 
-// ReplyTo implements engine.Writer.
-func (w *Writer) ReplyTo() int { return w.buckets[0] }
+// address chooses the bucket of each shard that reports go to. A shard without a bucket has no runs either.
+func (w *Writer) address() {
+	for _, bucket := range slices.Backward(w.buckets) {
+		w.shards[shardOf(bucket)].replyTo = bucket
+	}
+}
 
 // Buckets implements engine.Writer.
 func (w *Writer) Buckets() []int { return w.buckets }
@@ -179,25 +185,32 @@ func (w *Writer) ringAll() { w.ring(w.buckets...) }
 // Recover implements engine.Writer. It learns under the row's lock which commit was the last,
 // so it does not matter whether an uncertain one was stored: memory is built anew from what is.
 func (w *Writer) Recover(ctx context.Context) error {
+	for index := range w.shards {
+		if err := w.recoverShard(ctx, &w.shards[index]); err != nil {
+			return fmt.Errorf("recover writer %d: %w", w.shards[index].writer, err)
+		}
+	}
+	w.mail.init(w.buckets)
+	w.ringAll()
+	return nil
+}
+
+func (w *Writer) recoverShard(ctx context.Context, s *shard) error {
 	var row db.GetWriterSeqRow
 	q, p := w.backend.queries, w.backend.pipeline()
-	p.add(func(on db.DBTX) error { return q.LockWriter(ctx, on, w.id) })
+	p.add(func(on db.DBTX) error { return q.LockWriter(ctx, on, s.writer) })
 	p.add(func(on db.DBTX) (err error) {
-		row, err = q.GetWriterSeq(ctx, on, w.id)
+		row, err = q.GetWriterSeq(ctx, on, s.writer)
 		return err
 	})
 	err := p.send(ctx, w.backend.pool)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return fmt.Errorf("recover writer %d: %w", w.id, engine.ErrFenced)
+	case errors.Is(err, pgx.ErrNoRows), err == nil && row.Dead:
+		return engine.ErrFenced
 	case err != nil:
-		return fmt.Errorf("recover writer %d: %w", w.id, interpretError(err))
-	case row.Dead:
-		return fmt.Errorf("recover writer %d: %w", w.id, engine.ErrFenced)
+		return interpretError(err)
 	}
-	w.seq = row.Seq
-	w.mail.init(w.buckets)
-	w.ringAll()
+	s.seq = row.Seq
 	return nil
 }
 
@@ -321,9 +334,12 @@ func (w *Writer) Graph(ctx context.Context, plan workflow.Hash) (*workflow.Graph
 // Close implements engine.Writer.
 func (w *Writer) Close(ctx context.Context) error {
 	w.backend.bell.setWriter(nil)
-	err := w.backend.declareWriterDead(ctx, w.id)
+	var failures []error
+	for _, writer := range w.writers() {
+		failures = append(failures, w.backend.declareWriterDead(ctx, writer))
+	}
 	w.backend.bell.release(w.lockKey)
-	return err
+	return errors.Join(failures...)
 }
 
 func orZero(at *time.Time) time.Time {
