@@ -79,7 +79,7 @@ func TestInterpretError(t *testing.T) {
 			t.Errorf("%s: %v became %v", test.what, test.err, got)
 		}
 		for _, kind := range kinds {
-			if is := errors.Is(got, kind); is != (kind == test.want) {
+			if is := errors.Is(got, kind); is != errors.Is(test.want, kind) {
 				t.Errorf("%s: that %q is %q: %v", test.what, got, kind, is)
 			}
 		}

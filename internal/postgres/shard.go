@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/cyclonetix/cyclonetix/db"
@@ -117,14 +118,13 @@ func partsOf(commit *engine.Commit) []*part {
 // distinct are the parts that have something to store, once each; at least one.
 func distinct(parts [shardCount]*part) []*part {
 	var some []*part
-	for index, p := range parts {
-		if (index == 0 || p != parts[index-1]) && !p.empty() {
+	for _, p := range slices.Compact(parts[:]) {
+		if !p.empty() {
 			some = append(some, p)
 		}
 	}
 	if len(some) == 0 {
-		parts[0].shards[0] = true
-		return []*part{parts[0]}
+		return []*part{{Commit: parts[0].Commit, shards: [shardCount]bool{true}}}
 	}
 	return some
 }

@@ -74,8 +74,8 @@ func TestLargeCommitThatFailsInOneShard(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		spoil func(*world, workflow.RunID)
-		mend   func(*world, workflow.RunID)
-		want   error
+		mend  func(*world, workflow.RunID)
+		want  error
 	}{
 		"its fence": {
 			spoil: func(w *world, _ workflow.RunID) {
