@@ -23,27 +23,27 @@ WITH me AS MATERIALIZED (
 ), pick AS MATERIALIZED (
     -- All columns: these are of the row as it was locked, while a second look at the table would show the row as it was
     -- when the statement began, with members that another agent has cut off since.
-    SELECT d.id, d.class, d.n, d.priority, d.reply_to, d.queued_at, d.runs, d.dags, d.has_values, d.specs, d.members,
+    SELECT d.id, d.class, d.n, d.priority, d.reply_to, d.queued_at, d.runs, d.dags, d.versions, d.specs, d.members,
            me.want, me.slack, me.claim_time
     FROM me, cyclonetix__state.dispatch_classes c,
-         LATERAL (SELECT o.id, o.class, o.n, o.priority, o.reply_to, o.queued_at, o.runs, o.dags, o.has_values, o.specs, o.members
+         LATERAL (SELECT o.id, o.class, o.n, o.priority, o.reply_to, o.queued_at, o.runs, o.dags, o.versions, o.specs, o.members
                   FROM cyclonetix__state.dispatches o
                   WHERE o.class = c.class AND o.claimed_by IS NULL
                   ORDER BY o.priority, o.id LIMIT $5 FOR UPDATE SKIP LOCKED) d
     WHERE (me.queues = '{}' OR c.queue = ANY (me.queues)) AND c.requires <@ me.tags
 ), ranked AS MATERIALIZED (
-    SELECT p.id, p.class, p.n, p.priority, p.reply_to, p.queued_at, p.runs, p.dags, p.has_values, p.specs, p.members,
+    SELECT p.id, p.class, p.n, p.priority, p.reply_to, p.queued_at, p.runs, p.dags, p.versions, p.specs, p.members,
            p.want, p.slack, p.claim_time, (sum(p.n) OVER (ORDER BY p.priority, p.id) - p.n)::integer AS before FROM pick p
 ), fits AS MATERIALIZED (
     SELECT r.id FROM ranked r WHERE r.before < r.want AND r.before + r.n <= r.want + r.slack
 ), cut AS MATERIALIZED (
-    SELECT r.id, r.class, r.n, r.priority, r.reply_to, r.queued_at, r.runs, r.dags, r.has_values, r.specs, r.members,
+    SELECT r.id, r.class, r.n, r.priority, r.reply_to, r.queued_at, r.runs, r.dags, r.versions, r.specs, r.members,
            r.claim_time, (r.want - r.before)::integer AS take
     FROM ranked r WHERE r.before < r.want AND r.before + r.n > r.want + r.slack
 ), whole AS (
     UPDATE cyclonetix__state.dispatches d SET claimed_at = (SELECT me.claim_time FROM me), claimed_by = $4
     WHERE d.id = ANY (ARRAY(SELECT id FROM fits))
-    RETURNING d.id, d.class, d.n, d.priority, d.reply_to, d.queued_at, d.runs, d.dags, d.has_values, d.specs, d.members, d.lost, d.claimed_at, d.claimed_by
+    RETURNING d.id, d.class, d.n, d.priority, d.reply_to, d.queued_at, d.runs, d.dags, d.versions, d.specs, d.members, d.lost, d.claimed_at, d.claimed_by
 ), rest AS (
     -- The delivery that is too large keeps its place with what was not taken.
     UPDATE cyclonetix__state.dispatches d
@@ -51,14 +51,14 @@ WITH me AS MATERIALIZED (
     WHERE d.id = (SELECT c.id FROM cut c)
 ), part AS (
     INSERT INTO cyclonetix__state.dispatches
-        (class, n, priority, reply_to, queued_at, runs, dags, has_values, specs, members, claimed_at, claimed_by)
+        (class, n, priority, reply_to, queued_at, runs, dags, versions, specs, members, claimed_at, claimed_by)
     SELECT c.class, c.take, c.priority, c.reply_to, c.queued_at, c.runs, c.dags,
-           c.has_values, c.specs, substring(c.members FROM 1 FOR 12 * c.take), c.claim_time, $4
+           c.versions, c.specs, substring(c.members FROM 1 FOR 12 * c.take), c.claim_time, $4
     FROM cut c
-    RETURNING id, class, n, priority, reply_to, queued_at, runs, dags, has_values, specs, members, lost, claimed_at, claimed_by
+    RETURNING id, class, n, priority, reply_to, queued_at, runs, dags, versions, specs, members, lost, claimed_at, claimed_by
 )
-SELECT t.id, t.n, t.priority, t.reply_to, t.runs, t.dags, t.has_values, t.specs, t.members, t.claimed_at::timestamptz AS claimed_at
-FROM (SELECT id, class, n, priority, reply_to, queued_at, runs, dags, has_values, specs, members, lost, claimed_at, claimed_by FROM whole UNION ALL SELECT id, class, n, priority, reply_to, queued_at, runs, dags, has_values, specs, members, lost, claimed_at, claimed_by FROM part) AS t
+SELECT t.id, t.n, t.priority, t.reply_to, t.runs, t.dags, t.versions, t.specs, t.members, t.claimed_at::timestamptz AS claimed_at
+FROM (SELECT id, class, n, priority, reply_to, queued_at, runs, dags, versions, specs, members, lost, claimed_at, claimed_by FROM whole UNION ALL SELECT id, class, n, priority, reply_to, queued_at, runs, dags, versions, specs, members, lost, claimed_at, claimed_by FROM part) AS t
 ORDER BY t.priority, t.id
 `
 
@@ -77,7 +77,7 @@ type ClaimDispatchesRow struct {
 	ReplyTo   int16
 	Runs      []UUID
 	Dags      []string
-	HasValues []bool
+	Versions  []int32
 	Specs     []UUID
 	Members   []byte
 	ClaimedAt time.Time
@@ -109,7 +109,7 @@ func (q *Queries) ClaimDispatches(ctx context.Context, db DBTX, arg ClaimDispatc
 			&i.ReplyTo,
 			&i.Runs,
 			&i.Dags,
-			&i.HasValues,
+			&i.Versions,
 			&i.Specs,
 			&i.Members,
 			&i.ClaimedAt,
@@ -156,22 +156,22 @@ func (q *Queries) EnsureClass(ctx context.Context, db DBTX, arg EnsureClassParam
 }
 
 const insertDispatch = `-- name: InsertDispatch :one
-INSERT INTO cyclonetix__state.dispatches (class, n, priority, reply_to, queued_at, runs, dags, has_values, specs, members)
+INSERT INTO cyclonetix__state.dispatches (class, n, priority, reply_to, queued_at, runs, dags, versions, specs, members)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 RETURNING id
 `
 
 type InsertDispatchParams struct {
-	Class     int32
-	N         int32
-	Priority  int16
-	ReplyTo   int16
-	QueuedAt  time.Time
-	Runs      []UUID
-	Dags      []string
-	HasValues []bool
-	Specs     []UUID
-	Members   []byte
+	Class    int32
+	N        int32
+	Priority int16
+	ReplyTo  int16
+	QueuedAt time.Time
+	Runs     []UUID
+	Dags     []string
+	Versions []int32
+	Specs    []UUID
+	Members  []byte
 }
 
 func (q *Queries) InsertDispatch(ctx context.Context, db DBTX, arg InsertDispatchParams) (int64, error) {
@@ -183,7 +183,7 @@ func (q *Queries) InsertDispatch(ctx context.Context, db DBTX, arg InsertDispatc
 		arg.QueuedAt,
 		arg.Runs,
 		arg.Dags,
-		arg.HasValues,
+		arg.Versions,
 		arg.Specs,
 		arg.Members,
 	)
@@ -218,7 +218,7 @@ func (q *Queries) InsertKillOrders(ctx context.Context, db DBTX, arg InsertKillO
 }
 
 const listClaimedAfter = `-- name: ListClaimedAfter :many
-SELECT id, n, priority, reply_to, runs, dags, has_values, specs, members, claimed_at::timestamptz AS claimed_at
+SELECT id, n, priority, reply_to, runs, dags, versions, specs, members, claimed_at::timestamptz AS claimed_at
 FROM cyclonetix__state.dispatches
 WHERE claimed_by = $1::bigint AND claimed_at > $2::timestamptz AND NOT lost
 ORDER BY priority, id
@@ -236,7 +236,7 @@ type ListClaimedAfterRow struct {
 	ReplyTo   int16
 	Runs      []UUID
 	Dags      []string
-	HasValues []bool
+	Versions  []int32
 	Specs     []UUID
 	Members   []byte
 	ClaimedAt time.Time
@@ -259,7 +259,7 @@ func (q *Queries) ListClaimedAfter(ctx context.Context, db DBTX, arg ListClaimed
 			&i.ReplyTo,
 			&i.Runs,
 			&i.Dags,
-			&i.HasValues,
+			&i.Versions,
 			&i.Specs,
 			&i.Members,
 			&i.ClaimedAt,
@@ -299,22 +299,22 @@ func (q *Queries) ListClasses(ctx context.Context, db DBTX) ([]CyclonetixStateDi
 }
 
 const listDispatches = `-- name: ListDispatches :many
-SELECT id, class, priority, runs, dags, has_values, specs, members,
+SELECT id, class, priority, runs, dags, versions, specs, members,
        (claimed_by IS NOT NULL)::boolean AS claimed
 FROM cyclonetix__state.dispatches
 WHERE reply_to = ANY ($1::smallint[])
 `
 
 type ListDispatchesRow struct {
-	ID        int64
-	Class     int32
-	Priority  int16
-	Runs      []UUID
-	Dags      []string
-	HasValues []bool
-	Specs     []UUID
-	Members   []byte
-	Claimed   bool
+	ID       int64
+	Class    int32
+	Priority int16
+	Runs     []UUID
+	Dags     []string
+	Versions []int32
+	Specs    []UUID
+	Members  []byte
+	Claimed  bool
 }
 
 func (q *Queries) ListDispatches(ctx context.Context, db DBTX, buckets []int16) ([]ListDispatchesRow, error) {
@@ -332,7 +332,7 @@ func (q *Queries) ListDispatches(ctx context.Context, db DBTX, buckets []int16) 
 			&i.Priority,
 			&i.Runs,
 			&i.Dags,
-			&i.HasValues,
+			&i.Versions,
 			&i.Specs,
 			&i.Members,
 			&i.Claimed,
@@ -348,7 +348,7 @@ func (q *Queries) ListDispatches(ctx context.Context, db DBTX, buckets []int16) 
 }
 
 const listLostDispatches = `-- name: ListLostDispatches :many
-SELECT id, claimed_by, claimed_at, runs, dags, has_values, specs, members FROM cyclonetix__state.dispatches
+SELECT id, claimed_by, claimed_at, runs, dags, versions, specs, members FROM cyclonetix__state.dispatches
 WHERE id = ANY ($1::bigint[]) AND lost
 `
 
@@ -358,7 +358,7 @@ type ListLostDispatchesRow struct {
 	ClaimedAt *time.Time
 	Runs      []UUID
 	Dags      []string
-	HasValues []bool
+	Versions  []int32
 	Specs     []UUID
 	Members   []byte
 }
@@ -378,7 +378,7 @@ func (q *Queries) ListLostDispatches(ctx context.Context, db DBTX, ids []int64) 
 			&i.ClaimedAt,
 			&i.Runs,
 			&i.Dags,
-			&i.HasValues,
+			&i.Versions,
 			&i.Specs,
 			&i.Members,
 		); err != nil {
@@ -394,18 +394,18 @@ func (q *Queries) ListLostDispatches(ctx context.Context, db DBTX, ids []int64) 
 
 const withdrawDispatches = `-- name: WithdrawDispatches :many
 DELETE FROM cyclonetix__state.dispatches WHERE claimed_by IS NULL AND runs && $1::uuid[]
-RETURNING id, class, priority, runs, dags, has_values, specs, members
+RETURNING id, class, priority, runs, dags, versions, specs, members
 `
 
 type WithdrawDispatchesRow struct {
-	ID        int64
-	Class     int32
-	Priority  int16
-	Runs      []UUID
-	Dags      []string
-	HasValues []bool
-	Specs     []UUID
-	Members   []byte
+	ID       int64
+	Class    int32
+	Priority int16
+	Runs     []UUID
+	Dags     []string
+	Versions []int32
+	Specs    []UUID
+	Members  []byte
 }
 
 // The table holds a window of the queue, so looking through all of it is quick. A delivery that is being claimed is waited for.
@@ -424,7 +424,7 @@ func (q *Queries) WithdrawDispatches(ctx context.Context, db DBTX, runIds []UUID
 			&i.Priority,
 			&i.Runs,
 			&i.Dags,
-			&i.HasValues,
+			&i.Versions,
 			&i.Specs,
 			&i.Members,
 		); err != nil {

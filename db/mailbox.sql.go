@@ -52,7 +52,7 @@ func (q *Queries) DeleteMail(ctx context.Context, db DBTX, arg DeleteMailParams)
 }
 
 const insertMail = `-- name: InsertMail :exec
-INSERT INTO cyclonetix__state.mailbox (bucket, kind, run_id, actor) VALUES ($1, $2, $3, $4)
+INSERT INTO cyclonetix__state.mailbox (bucket, kind, run_id, actor, body) VALUES ($1, $2, $3, $4, $5)
 `
 
 type InsertMailParams struct {
@@ -60,6 +60,7 @@ type InsertMailParams struct {
 	Kind   int16
 	RunID  *UUID
 	Actor  *string
+	Body   []byte
 }
 
 func (q *Queries) InsertMail(ctx context.Context, db DBTX, arg InsertMailParams) error {
@@ -68,6 +69,7 @@ func (q *Queries) InsertMail(ctx context.Context, db DBTX, arg InsertMailParams)
 		arg.Kind,
 		arg.RunID,
 		arg.Actor,
+		arg.Body,
 	)
 	return err
 }
@@ -87,10 +89,11 @@ func (q *Queries) InsertReport(ctx context.Context, db DBTX, arg InsertReportPar
 }
 
 const insertSubmitMail = `-- name: InsertSubmitMail :exec
-INSERT INTO cyclonetix__state.mailbox (bucket, kind, run_id, plan, dag_id, has_values)
-SELECT u.bucket, 1, u.run_id, u.plan, u.dag_id, u.has_values
-FROM ROWS FROM (unnest($1::smallint[]), unnest($2::uuid[]), unnest($3::uuid[]), unnest($4::text[]), unnest($5::boolean[]))
-     AS u (bucket, run_id, plan, dag_id, has_values)
+INSERT INTO cyclonetix__state.mailbox (bucket, kind, run_id, plan, dag_id, has_values, body)
+SELECT u.bucket, 1, u.run_id, u.plan, u.dag_id, u.has_values, nullif(u.body, '')
+FROM ROWS FROM (unnest($1::smallint[]), unnest($2::uuid[]), unnest($3::uuid[]), unnest($4::text[]), unnest($5::boolean[]),
+                unnest($6::bytea[]))
+     AS u (bucket, run_id, plan, dag_id, has_values, body)
 `
 
 type InsertSubmitMailParams struct {
@@ -99,6 +102,7 @@ type InsertSubmitMailParams struct {
 	Plans     []UUID
 	DagIds    []string
 	HasValues []bool
+	Options   [][]byte
 }
 
 func (q *Queries) InsertSubmitMail(ctx context.Context, db DBTX, arg InsertSubmitMailParams) error {
@@ -108,6 +112,7 @@ func (q *Queries) InsertSubmitMail(ctx context.Context, db DBTX, arg InsertSubmi
 		arg.Plans,
 		arg.DagIds,
 		arg.HasValues,
+		arg.Options,
 	)
 	return err
 }

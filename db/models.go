@@ -84,10 +84,19 @@ type CyclonetixRun struct {
 	Actor string
 	// What started the run: cli, api and so on.
 	Cause string
+	// The time that the run was scheduled for; null for a run that is for no time.
+	LogicalDate *time.Time
+	// The UUID of the run that this one repeats; null for none.
+	RerunOf *UUID
 }
 
 type CyclonetixStateDispatchClass struct {
 	Class    int32
 	Queue    string
 	Requires []string
+}
+
+type CyclonetixStateSchedule struct {
+	DagID    string
+	LastDate time.Time
 }

@@ -111,6 +111,30 @@ func (q *Queries) InsertTaskSpecs(ctx context.Context, db DBTX, arg InsertTaskSp
 	return err
 }
 
+const listPlanNames = `-- name: ListPlanNames :many
+SELECT name FROM cyclonetix__state.plan_nodes WHERE plan = $1 ORDER BY node
+`
+
+func (q *Queries) ListPlanNames(ctx context.Context, db DBTX, plan UUID) ([]string, error) {
+	rows, err := db.Query(ctx, listPlanNames, plan)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		items = append(items, name)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listPlanNodes = `-- name: ListPlanNodes :many
 SELECT node, name, spec, dependencies FROM cyclonetix__state.plan_nodes WHERE plan = $1 ORDER BY node
 `
@@ -147,33 +171,98 @@ func (q *Queries) ListPlanNodes(ctx context.Context, db DBTX, plan UUID) ([]List
 	return items, nil
 }
 
-const listPlanNodesWithTasks = `-- name: ListPlanNodesWithTasks :many
-SELECT n.node, n.name, n.dependencies, s.task_id
-FROM cyclonetix__state.plan_nodes n JOIN cyclonetix__state.task_specs s ON s.hash = n.spec
-WHERE n.plan = $1 ORDER BY n.node
+const listPlanSpecs = `-- name: ListPlanSpecs :many
+SELECT s.hash, s.body
+FROM cyclonetix__state.task_specs s
+WHERE s.hash IN (SELECT n.spec FROM cyclonetix__state.plan_nodes n WHERE n.plan = $1)
+ORDER BY s.hash
 `
 
-type ListPlanNodesWithTasksRow struct {
-	Node         int32
-	Name         string
-	Dependencies []int32
-	TaskID       string
+type ListPlanSpecsRow struct {
+	Hash UUID
+	Body []byte
 }
 
-func (q *Queries) ListPlanNodesWithTasks(ctx context.Context, db DBTX, plan UUID) ([]ListPlanNodesWithTasksRow, error) {
-	rows, err := db.Query(ctx, listPlanNodesWithTasks, plan)
+// In a fixed order: nodes that are added to a run refer to them by number.
+func (q *Queries) ListPlanSpecs(ctx context.Context, db DBTX, plan UUID) ([]ListPlanSpecsRow, error) {
+	rows, err := db.Query(ctx, listPlanSpecs, plan)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListPlanNodesWithTasksRow
+	var items []ListPlanSpecsRow
 	for rows.Next() {
-		var i ListPlanNodesWithTasksRow
+		var i ListPlanSpecsRow
+		if err := rows.Scan(&i.Hash, &i.Body); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listRunNodeNames = `-- name: ListRunNodeNames :many
+SELECT node, name FROM cyclonetix__state.run_nodes WHERE run_id = $1 AND node >= $2 ORDER BY node
+`
+
+type ListRunNodeNamesParams struct {
+	RunID UUID
+	First int32
+}
+
+type ListRunNodeNamesRow struct {
+	Node int32
+	Name string
+}
+
+func (q *Queries) ListRunNodeNames(ctx context.Context, db DBTX, arg ListRunNodeNamesParams) ([]ListRunNodeNamesRow, error) {
+	rows, err := db.Query(ctx, listRunNodeNames, arg.RunID, arg.First)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListRunNodeNamesRow
+	for rows.Next() {
+		var i ListRunNodeNamesRow
+		if err := rows.Scan(&i.Node, &i.Name); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listRunNodes = `-- name: ListRunNodes :many
+SELECT node, name, spec, dependencies FROM cyclonetix__state.run_nodes WHERE run_id = $1 ORDER BY node
+`
+
+type ListRunNodesRow struct {
+	Node         int32
+	Name         string
+	Spec         UUID
+	Dependencies []int32
+}
+
+func (q *Queries) ListRunNodes(ctx context.Context, db DBTX, runID UUID) ([]ListRunNodesRow, error) {
+	rows, err := db.Query(ctx, listRunNodes, runID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListRunNodesRow
+	for rows.Next() {
+		var i ListRunNodesRow
 		if err := rows.Scan(
 			&i.Node,
 			&i.Name,
+			&i.Spec,
 			&i.Dependencies,
-			&i.TaskID,
 		); err != nil {
 			return nil, err
 		}
@@ -185,27 +274,45 @@ func (q *Queries) ListPlanNodesWithTasks(ctx context.Context, db DBTX, plan UUID
 	return items, nil
 }
 
-const listPlanSpecs = `-- name: ListPlanSpecs :many
-SELECT s.hash, s.body
-FROM cyclonetix__state.task_specs s
-WHERE s.hash IN (SELECT n.spec FROM cyclonetix__state.plan_nodes n WHERE n.plan = $1)
+const listRunPlan = `-- name: ListRunPlan :many
+SELECT n.node, n.name, n.dependencies, s.task_id
+FROM cyclonetix__state.plan_nodes n JOIN cyclonetix__state.task_specs s ON s.hash = n.spec
+WHERE n.plan = $1 AND NOT EXISTS (SELECT FROM cyclonetix__state.run_nodes g WHERE g.run_id = $2 AND g.node = n.node)
+UNION ALL
+SELECT g.node, g.name, g.dependencies, s.task_id
+FROM cyclonetix__state.run_nodes g JOIN cyclonetix__state.task_specs s ON s.hash = g.spec
+WHERE g.run_id = $2
+ORDER BY 1
 `
 
-type ListPlanSpecsRow struct {
-	Hash UUID
-	Body []byte
+type ListRunPlanParams struct {
+	Plan  UUID
+	RunID UUID
 }
 
-func (q *Queries) ListPlanSpecs(ctx context.Context, db DBTX, plan UUID) ([]ListPlanSpecsRow, error) {
-	rows, err := db.Query(ctx, listPlanSpecs, plan)
+type ListRunPlanRow struct {
+	Node         int32
+	Name         string
+	Dependencies []int32
+	TaskID       string
+}
+
+// The nodes of a run: those of its plan, unless they have other parents now, and those that were added.
+func (q *Queries) ListRunPlan(ctx context.Context, db DBTX, arg ListRunPlanParams) ([]ListRunPlanRow, error) {
+	rows, err := db.Query(ctx, listRunPlan, arg.Plan, arg.RunID)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListPlanSpecsRow
+	var items []ListRunPlanRow
 	for rows.Next() {
-		var i ListPlanSpecsRow
-		if err := rows.Scan(&i.Hash, &i.Body); err != nil {
+		var i ListRunPlanRow
+		if err := rows.Scan(
+			&i.Node,
+			&i.Name,
+			&i.Dependencies,
+			&i.TaskID,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -266,4 +373,40 @@ func (q *Queries) TouchPlan(ctx context.Context, db DBTX, hash UUID) (int32, err
 	var found int32
 	err := row.Scan(&found)
 	return found, err
+}
+
+const writeRunNodes = `-- name: WriteRunNodes :exec
+WITH written AS (
+    INSERT INTO cyclonetix__state.run_nodes (run_id, node, spec, name, dependencies, iteration_of)
+    SELECT u.run_id, u.node, u.spec, u.name, u.dependencies::integer[], nullif(u.iteration_of, '')
+    FROM ROWS FROM (unnest($2::uuid[]), unnest($3::integer[]), unnest($4::uuid[]), unnest($5::text[]),
+                    unnest($6::text[]), unnest($7::text[])) AS u (run_id, node, spec, name, dependencies, iteration_of)
+    ON CONFLICT (run_id, node) DO UPDATE
+    SET spec = excluded.spec, name = excluded.name, dependencies = excluded.dependencies, iteration_of = excluded.iteration_of
+    RETURNING 1
+)
+SELECT cyclonetix__state.expect_rows('nodes of runs', $1, count(*)) FROM written
+`
+
+type WriteRunNodesParams struct {
+	Wanted       int64
+	RunIDs       []UUID
+	Nodes        []int32
+	Specs        []UUID
+	Names        []string
+	Dependencies []string
+	IterationsOf []string
+}
+
+func (q *Queries) WriteRunNodes(ctx context.Context, db DBTX, arg WriteRunNodesParams) error {
+	_, err := db.Exec(ctx, writeRunNodes,
+		arg.Wanted,
+		arg.RunIDs,
+		arg.Nodes,
+		arg.Specs,
+		arg.Names,
+		arg.Dependencies,
+		arg.IterationsOf,
+	)
+	return err
 }

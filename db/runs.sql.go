@@ -79,6 +79,40 @@ func (q *Queries) DeleteRunNames(ctx context.Context, db DBTX, arg DeleteRunName
 	return result.RowsAffected(), nil
 }
 
+const describeRunStates = `-- name: DescribeRunStates :exec
+WITH written AS (
+    INSERT INTO cyclonetix__state.run_states AS s (run_id, status, task_count, completed_tasks, failed_tasks, stop, version, reason)
+    SELECT u.run_id, 0, 0, 0, 0, u.stop, u.version, nullif(u.reason, '')
+    FROM ROWS FROM (unnest($2::uuid[]), unnest($3::smallint[]), unnest($4::integer[]), unnest($5::text[]))
+         AS u (run_id, stop, version, reason)
+    ON CONFLICT (run_id) DO UPDATE
+    SET stop = excluded.stop, version = excluded.version, reason = excluded.reason, writes = s.writes + 1
+    WHERE s.version <= excluded.version
+    RETURNING s.writes
+)
+SELECT cyclonetix__state.expect_rows('descriptions of run states', $1, count(*) FILTER (WHERE writes > 0)) FROM written
+`
+
+type DescribeRunStatesParams struct {
+	Wanted   int64
+	RunIDs   []UUID
+	Stops    []int16
+	Versions []int32
+	Reasons  []string
+}
+
+// What few runs have: after WriteRunStates in the same commit, whose rows these are.
+func (q *Queries) DescribeRunStates(ctx context.Context, db DBTX, arg DescribeRunStatesParams) error {
+	_, err := db.Exec(ctx, describeRunStates,
+		arg.Wanted,
+		arg.RunIDs,
+		arg.Stops,
+		arg.Versions,
+		arg.Reasons,
+	)
+	return err
+}
+
 const findRunByName = `-- name: FindRunByName :one
 SELECT run_id FROM cyclonetix__state.run_names WHERE kind = $1 AND name = $2
 `
@@ -93,6 +127,33 @@ func (q *Queries) FindRunByName(ctx context.Context, db DBTX, arg FindRunByNameP
 	var run_id UUID
 	err := row.Scan(&run_id)
 	return run_id, err
+}
+
+const getGivenValues = `-- name: GetGivenValues :one
+SELECT run_values, sensitive_values FROM cyclonetix__state.runs WHERE run_id = $1
+`
+
+type GetGivenValuesRow struct {
+	RunValues       []byte
+	SensitiveValues []byte
+}
+
+func (q *Queries) GetGivenValues(ctx context.Context, db DBTX, runID UUID) (GetGivenValuesRow, error) {
+	row := db.QueryRow(ctx, getGivenValues, runID)
+	var i GetGivenValuesRow
+	err := row.Scan(&i.RunValues, &i.SensitiveValues)
+	return i, err
+}
+
+const hasTaskRuns = `-- name: HasTaskRuns :one
+SELECT EXISTS (SELECT FROM cyclonetix__state.task_runs WHERE run_id = $1)::boolean AS has
+`
+
+func (q *Queries) HasTaskRuns(ctx context.Context, db DBTX, runID UUID) (bool, error) {
+	row := db.QueryRow(ctx, hasTaskRuns, runID)
+	var has bool
+	err := row.Scan(&has)
+	return has, err
 }
 
 const insertLiveRuns = `-- name: InsertLiveRuns :exec
@@ -111,16 +172,22 @@ func (q *Queries) InsertLiveRuns(ctx context.Context, db DBTX, arg InsertLiveRun
 }
 
 const insertRunEvents = `-- name: InsertRunEvents :exec
-INSERT INTO cyclonetix__state.run_events (run_id, at, kind, actor)
-SELECT run_id, at, kind, actor FROM ROWS FROM (unnest($1::uuid[]), unnest($2::timestamptz[]), unnest($3::text[]), unnest($4::text[]))
-       AS u (run_id, at, kind, actor)
+INSERT INTO cyclonetix__state.run_events (run_id, at, kind, actor, node, attempt, cause, detail)
+SELECT u.run_id, u.at, u.kind, u.actor, u.node, u.attempt, u.cause, nullif(u.detail, '')::json
+FROM ROWS FROM (unnest($1::uuid[]), unnest($2::timestamptz[]), unnest($3::text[]), unnest($4::text[]), unnest($5::integer[]),
+                unnest($6::smallint[]), unnest($7::smallint[]), unnest($8::text[]))
+       AS u (run_id, at, kind, actor, node, attempt, cause, detail)
 `
 
 type InsertRunEventsParams struct {
-	RunIDs []UUID
-	Ats    []time.Time
-	Kinds  []string
-	Actors []string
+	RunIDs   []UUID
+	Ats      []time.Time
+	Kinds    []string
+	Actors   []string
+	Nodes    []int32
+	Attempts []int16
+	Causes   []int16
+	Details  []string
 }
 
 func (q *Queries) InsertRunEvents(ctx context.Context, db DBTX, arg InsertRunEventsParams) error {
@@ -129,6 +196,10 @@ func (q *Queries) InsertRunEvents(ctx context.Context, db DBTX, arg InsertRunEve
 		arg.Ats,
 		arg.Kinds,
 		arg.Actors,
+		arg.Nodes,
+		arg.Attempts,
+		arg.Causes,
+		arg.Details,
 	)
 	return err
 }
@@ -165,28 +236,52 @@ func (q *Queries) InsertRunStates(ctx context.Context, db DBTX, arg InsertRunSta
 	return err
 }
 
+const insertRunUpdates = `-- name: InsertRunUpdates :exec
+INSERT INTO cyclonetix__state.run_updates (run_id, version, body)
+SELECT u.run_id, u.version, u.body::json
+FROM ROWS FROM (unnest($1::uuid[]), unnest($2::integer[]), unnest($3::text[])) AS u (run_id, version, body)
+`
+
+type InsertRunUpdatesParams struct {
+	RunIDs   []UUID
+	Versions []int32
+	Bodies   []string
+}
+
+func (q *Queries) InsertRunUpdates(ctx context.Context, db DBTX, arg InsertRunUpdatesParams) error {
+	_, err := db.Exec(ctx, insertRunUpdates, arg.RunIDs, arg.Versions, arg.Bodies)
+	return err
+}
+
 const insertRuns = `-- name: InsertRuns :exec
-INSERT INTO cyclonetix__state.runs (run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values)
+INSERT INTO cyclonetix__state.runs (run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values,
+    sensitive_values, options, logical_date, rerun_of)
 SELECT u.run_id, u.plan, u.revision, $1::timestamptz, u.by_outcome, u.dag_id, nullif(u.name, ''), nullif(u.context, ''),
-       u.actor, u.cause, nullif(u.run_values, '')::json
+       u.actor, u.cause, nullif(u.run_values, '')::json, nullif(u.sensitive_values, '')::json, nullif(u.options, '')::json,
+       nullif(u.logical_date, '0001-01-01 00:00:00+00'), nullif(u.rerun_of, '00000000-0000-0000-0000-000000000000')
 FROM ROWS FROM (unnest($2::uuid[]), unnest($3::uuid[]), unnest($4::bigint[]), unnest($5::boolean[]),
                 unnest($6::text[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]),
-                unnest($10::text[]), unnest($11::text[]))
-     AS u (run_id, plan, revision, by_outcome, dag_id, name, context, actor, cause, run_values)
+                unnest($10::text[]), unnest($11::text[]), unnest($12::text[]), unnest($13::text[]),
+                unnest($14::timestamptz[]), unnest($15::uuid[]))
+     AS u (run_id, plan, revision, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of)
 `
 
 type InsertRunsParams struct {
-	CreatedAt  time.Time
-	RunIDs     []UUID
-	Plans      []UUID
-	Revisions  []int64
-	ByOutcomes []bool
-	DagIds     []string
-	Names      []string
-	Contexts   []string
-	Actors     []string
-	Causes     []string
-	RunValues  []string
+	CreatedAt       time.Time
+	RunIDs          []UUID
+	Plans           []UUID
+	Revisions       []int64
+	ByOutcomes      []bool
+	DagIds          []string
+	Names           []string
+	Contexts        []string
+	Actors          []string
+	Causes          []string
+	RunValues       []string
+	SensitiveValues []string
+	Options         []string
+	LogicalDates    []time.Time
+	RerunOfs        []UUID
 }
 
 func (q *Queries) InsertRuns(ctx context.Context, db DBTX, arg InsertRunsParams) error {
@@ -202,6 +297,10 @@ func (q *Queries) InsertRuns(ctx context.Context, db DBTX, arg InsertRunsParams)
 		arg.Actors,
 		arg.Causes,
 		arg.RunValues,
+		arg.SensitiveValues,
+		arg.Options,
+		arg.LogicalDates,
+		arg.RerunOfs,
 	)
 	return err
 }
@@ -238,19 +337,61 @@ func (q *Queries) ListLiveRuns(ctx context.Context, db DBTX, arg ListLiveRunsPar
 	return items, nil
 }
 
+const listRunsByName = `-- name: ListRunsByName :many
+SELECT run_id, name FROM cyclonetix__state.run_names WHERE kind = $1 AND name = ANY ($2::text[])
+`
+
+type ListRunsByNameParams struct {
+	Kind  int16
+	Names []string
+}
+
+type ListRunsByNameRow struct {
+	RunID UUID
+	Name  string
+}
+
+func (q *Queries) ListRunsByName(ctx context.Context, db DBTX, arg ListRunsByNameParams) ([]ListRunsByNameRow, error) {
+	rows, err := db.Query(ctx, listRunsByName, arg.Kind, arg.Names)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListRunsByNameRow
+	for rows.Next() {
+		var i ListRunsByNameRow
+		if err := rows.Scan(&i.RunID, &i.Name); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const loadRunInfos = `-- name: LoadRunInfos :many
-SELECT r.run_id, r.dag_id, r.name, r.run_values
+SELECT r.run_id, r.dag_id, r.name, r.revision, r.plan, r.run_values, r.sensitive_values, p.version, p.updates
 FROM unnest($1::uuid[]) AS u (run_id),
-     LATERAL (SELECT run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r
+     LATERAL (SELECT run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r,
+     LATERAL (SELECT coalesce(max(c.version), 0)::integer AS version, json_agg(c.body ORDER BY c.version)::json AS updates
+              FROM cyclonetix__state.run_updates c WHERE c.run_id = u.run_id) p
 `
 
 type LoadRunInfosRow struct {
-	RunID     UUID
-	DagID     string
-	Name      *string
-	RunValues []byte
+	RunID           UUID
+	DagID           string
+	Name            *string
+	Revision        int64
+	Plan            UUID
+	RunValues       []byte
+	SensitiveValues []byte
+	Version         int32
+	Updates         []byte
 }
 
+// What agents and the writer need to know of runs, with what evaluation points changed.
 func (q *Queries) LoadRunInfos(ctx context.Context, db DBTX, runIds []UUID) ([]LoadRunInfosRow, error) {
 	rows, err := db.Query(ctx, loadRunInfos, runIds)
 	if err != nil {
@@ -264,7 +405,12 @@ func (q *Queries) LoadRunInfos(ctx context.Context, db DBTX, runIds []UUID) ([]L
 			&i.RunID,
 			&i.DagID,
 			&i.Name,
+			&i.Revision,
+			&i.Plan,
 			&i.RunValues,
+			&i.SensitiveValues,
+			&i.Version,
+			&i.Updates,
 		); err != nil {
 			return nil, err
 		}
@@ -277,26 +423,38 @@ func (q *Queries) LoadRunInfos(ctx context.Context, db DBTX, runIds []UUID) ([]L
 }
 
 const loadRuns = `-- name: LoadRuns :many
-SELECT r.run_id, r.dag_id, r.plan, (r.name IS NOT NULL OR r.run_values IS NOT NULL)::boolean AS has_values,
-       s.status, s.start_time, s.cancel_time
+SELECT r.run_id, r.dag_id, r.plan, r.revision, r.options, (r.name IS NOT NULL OR r.run_values IS NOT NULL)::boolean AS has_values,
+       s.status, s.start_time, s.cancel_time, s.stop, s.version,
+       EXISTS (SELECT FROM cyclonetix__state.run_nodes g WHERE g.run_id = u.run_id)::boolean AS grown
 FROM unnest($1::uuid[]) AS u (run_id),
-     LATERAL (SELECT run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r,
-     LATERAL (SELECT run_id, status, task_count, completed_tasks, failed_tasks, writes, start_time, end_time, cancel_time, reason, unsuccessful FROM cyclonetix__state.run_states s WHERE s.run_id = u.run_id LIMIT 1) s
-WHERE s.status < 10
+     LATERAL (SELECT run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r,
+     LATERAL (SELECT run_id, status, stop, task_count, completed_tasks, failed_tasks, writes, version, start_time, end_time, cancel_time, reason, reopened, unsuccessful FROM cyclonetix__state.run_states s WHERE s.run_id = u.run_id LIMIT 1) s
+WHERE (s.status >= 10) = $2::boolean
 `
+
+type LoadRunsParams struct {
+	RunIDs []UUID
+	Ended  bool
+}
 
 type LoadRunsRow struct {
 	RunID      UUID
 	DagID      string
 	Plan       UUID
+	Revision   int64
+	Options    []byte
 	HasValues  bool
 	Status     int16
 	StartTime  *time.Time
 	CancelTime *time.Time
+	Stop       int16
+	Version    int32
+	Grown      bool
 }
 
-func (q *Queries) LoadRuns(ctx context.Context, db DBTX, runIds []UUID) ([]LoadRunsRow, error) {
-	rows, err := db.Query(ctx, loadRuns, runIds)
+// Runs that have not ended, or that have.
+func (q *Queries) LoadRuns(ctx context.Context, db DBTX, arg LoadRunsParams) ([]LoadRunsRow, error) {
+	rows, err := db.Query(ctx, loadRuns, arg.RunIDs, arg.Ended)
 	if err != nil {
 		return nil, err
 	}
@@ -308,10 +466,15 @@ func (q *Queries) LoadRuns(ctx context.Context, db DBTX, runIds []UUID) ([]LoadR
 			&i.RunID,
 			&i.DagID,
 			&i.Plan,
+			&i.Revision,
+			&i.Options,
 			&i.HasValues,
 			&i.Status,
 			&i.StartTime,
 			&i.CancelTime,
+			&i.Stop,
+			&i.Version,
+			&i.Grown,
 		); err != nil {
 			return nil, err
 		}
@@ -340,15 +503,72 @@ func (q *Queries) RefuseRun(ctx context.Context, db DBTX, arg RefuseRunParams) e
 	return err
 }
 
+const reopenRun = `-- name: ReopenRun :exec
+WITH reopened AS (
+    UPDATE cyclonetix__state.run_states s SET status = 1, end_time = NULL, reason = NULL, stop = 0, reopened = true
+    WHERE s.run_id = $1 AND s.status >= 10 AND EXISTS (SELECT FROM cyclonetix__state.runs r WHERE r.run_id = $1)
+    RETURNING s.run_id
+), living AS (
+    INSERT INTO cyclonetix__state.live_runs (bucket, run_id) SELECT $2::smallint, o.run_id FROM reopened o RETURNING 1
+)
+SELECT cyclonetix__state.expect_rows('reopened runs', 1, count(*)) FROM living
+`
+
+type ReopenRunParams struct {
+	RunID  UUID
+	Bucket int16
+}
+
+// Makes a run that has ended one that runs, before its new state is written. Who drops old runs takes them out of sight
+// first and looks for live ones then, so a run that is seen here stays.
+func (q *Queries) ReopenRun(ctx context.Context, db DBTX, arg ReopenRunParams) error {
+	_, err := db.Exec(ctx, reopenRun, arg.RunID, arg.Bucket)
+	return err
+}
+
+const writeDates = `-- name: WriteDates :exec
+WITH written AS (
+    INSERT INTO cyclonetix__state.dates AS d (dag_id, logical_date, run_id)
+    SELECT r.dag_id, u.logical_date, u.run_id
+    FROM ROWS FROM (unnest($2::uuid[]), unnest($3::timestamptz[])) AS u (run_id, logical_date),
+         LATERAL (SELECT r.dag_id FROM cyclonetix__state.runs r
+                  WHERE r.run_id = u.run_id AND r.run_id >= $4 AND r.run_id <= $5 LIMIT 1) r
+    ORDER BY r.dag_id, u.logical_date
+    ON CONFLICT (dag_id, logical_date) DO UPDATE SET run_id = excluded.run_id
+    RETURNING 1
+)
+SELECT cyclonetix__state.expect_rows('logical dates', $1, count(*)) FROM written
+`
+
+type WriteDatesParams struct {
+	Wanted       int64
+	RunIDs       []UUID
+	LogicalDates []time.Time
+	Least        UUID
+	Greatest     UUID
+}
+
+// In order of the key, so that two who write the same do not deadlock.
+func (q *Queries) WriteDates(ctx context.Context, db DBTX, arg WriteDatesParams) error {
+	_, err := db.Exec(ctx, writeDates,
+		arg.Wanted,
+		arg.RunIDs,
+		arg.LogicalDates,
+		arg.Least,
+		arg.Greatest,
+	)
+	return err
+}
+
 const writeRunStates = `-- name: WriteRunStates :exec
 WITH written AS (
     INSERT INTO cyclonetix__state.run_states AS s
-        (run_id, status, task_count, completed_tasks, failed_tasks, start_time, end_time, cancel_time)
+        (run_id, status, task_count, completed_tasks, failed_tasks, start_time, end_time, cancel_time, reopened)
     SELECT ($2::uuid[])[i], ($3::smallint[])[i], ($4::integer[])[i], ($5::integer[])[i],
            ($6::integer[])[i],
            CASE WHEN ($7::bigint[])[i] <> 0 THEN to_timestamp(($7::bigint[])[i] / 1e6::float8) END,
            CASE WHEN ($8::bigint[])[i] <> 0 THEN to_timestamp(($8::bigint[])[i] / 1e6::float8) END,
-           CASE WHEN ($9::bigint[])[i] <> 0 THEN to_timestamp(($9::bigint[])[i] / 1e6::float8) END
+           CASE WHEN ($9::bigint[])[i] <> 0 THEN to_timestamp(($9::bigint[])[i] / 1e6::float8) END, true
     FROM generate_series(1, $1::integer) AS i
     ON CONFLICT (run_id) DO UPDATE
     SET status = excluded.status, task_count = excluded.task_count, completed_tasks = excluded.completed_tasks,
@@ -373,7 +593,8 @@ type WriteRunStatesParams struct {
 }
 
 // An upsert and no UPDATE ... FROM, because the latter's join becomes a scan on a young partition.
-// A row that was made instead of written is an error: its run was never submitted.
+// A row that was made instead of written is an error: its run was never submitted. What is checked is the row as it will be,
+// with its own "reopened", and before that the one that would be made, which must not fail for that.
 // Times are microseconds since 1970, 0 for none.
 func (q *Queries) WriteRunStates(ctx context.Context, db DBTX, arg WriteRunStatesParams) error {
 	_, err := db.Exec(ctx, writeRunStates,

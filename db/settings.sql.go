@@ -109,6 +109,22 @@ func (q *Queries) Notify(ctx context.Context, db DBTX, arg NotifyParams) error {
 	return err
 }
 
+const raiseSetting = `-- name: RaiseSetting :exec
+INSERT INTO cyclonetix__state.settings AS s (name, value) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE SET value = greatest(s.value, excluded.value)
+`
+
+type RaiseSettingParams struct {
+	Name  string
+	Value string
+}
+
+// Times in RFC 3339 and UTC are in the order of their texts.
+func (q *Queries) RaiseSetting(ctx context.Context, db DBTX, arg RaiseSettingParams) error {
+	_, err := db.Exec(ctx, raiseSetting, arg.Name, arg.Value)
+	return err
+}
+
 const tryLock = `-- name: TryLock :one
 SELECT pg_try_advisory_lock($1::bigint) AS locked
 `

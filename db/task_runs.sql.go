@@ -121,16 +121,20 @@ func (q *Queries) ExplainTaskRuns(ctx context.Context, db DBTX, arg ExplainTaskR
 }
 
 const insertAttempts = `-- name: InsertAttempts :exec
-INSERT INTO cyclonetix__state.attempts (run_id, node, attempt, status, cause, exit_code, start_time, end_time, agent, reason)
-SELECT u.run_id, u.node, u.attempt, u.status, u.cause, nullif(u.exit_code, -1), nullif(u.start_time, '0001-01-01 00:00:00+00'),
+INSERT INTO cyclonetix__state.attempts (run_id, node, attempt, status, cause, exit_code, queued_time, start_time, end_time, agent, reason)
+SELECT u.run_id, u.node, u.attempt, u.status, u.cause, nullif(u.exit_code, -1),
+       (SELECT t.queued_time FROM cyclonetix__state.task_runs t
+        WHERE t.run_id = u.run_id AND t.node = u.node AND t.run_id >= $1 AND t.run_id <= $2 LIMIT 1), nullif(u.start_time, '0001-01-01 00:00:00+00'),
        nullif(u.end_time, '0001-01-01 00:00:00+00'), nullif(u.agent, 0), nullif(u.reason, '')
-FROM ROWS FROM (unnest($1::uuid[]), unnest($2::integer[]), unnest($3::smallint[]), unnest($4::smallint[]),
-                unnest($5::smallint[]), unnest($6::integer[]), unnest($7::timestamptz[]),
-                unnest($8::timestamptz[]), unnest($9::bigint[]), unnest($10::text[]))
+FROM ROWS FROM (unnest($3::uuid[]), unnest($4::integer[]), unnest($5::smallint[]), unnest($6::smallint[]),
+                unnest($7::smallint[]), unnest($8::integer[]), unnest($9::timestamptz[]),
+                unnest($10::timestamptz[]), unnest($11::bigint[]), unnest($12::text[]))
      AS u (run_id, node, attempt, status, cause, exit_code, start_time, end_time, agent, reason)
 `
 
 type InsertAttemptsParams struct {
+	Least      UUID
+	Greatest   UUID
 	RunIDs     []UUID
 	Nodes      []int32
 	Attempts   []int16
@@ -143,8 +147,12 @@ type InsertAttemptsParams struct {
 	Reasons    []string
 }
 
+// Before the rows of the task runs are written anew: these tell when the attempts were queued. The bounds of the runs' ids let
+// the server look into their partitions only.
 func (q *Queries) InsertAttempts(ctx context.Context, db DBTX, arg InsertAttemptsParams) error {
 	_, err := db.Exec(ctx, insertAttempts,
+		arg.Least,
+		arg.Greatest,
 		arg.RunIDs,
 		arg.Nodes,
 		arg.Attempts,
@@ -160,18 +168,22 @@ func (q *Queries) InsertAttempts(ctx context.Context, db DBTX, arg InsertAttempt
 }
 
 const insertEndedTaskRuns = `-- name: InsertEndedTaskRuns :exec
-INSERT INTO cyclonetix__state.task_runs (run_id, node, status, attempt, delivery, cause, end_time)
-SELECT u.run_id, u.node, u.status, 0, 0, u.cause, $1::timestamptz
-FROM ROWS FROM (unnest($2::uuid[]), unnest($3::integer[]), unnest($4::smallint[]), unnest($5::smallint[]))
-     AS u (run_id, node, status, cause)
+INSERT INTO cyclonetix__state.task_runs (run_id, node, status, attempt, delivery, cause, end_time, reason)
+SELECT u.run_id, u.node, u.status, u.attempt, u.delivery, u.cause, $1::timestamptz, nullif(u.reason, '')
+FROM ROWS FROM (unnest($2::uuid[]), unnest($3::integer[]), unnest($4::smallint[]), unnest($5::smallint[]),
+                unnest($6::smallint[]), unnest($7::smallint[]), unnest($8::text[]))
+     AS u (run_id, node, status, attempt, delivery, cause, reason)
 `
 
 type InsertEndedTaskRunsParams struct {
-	EndTime  time.Time
-	RunIDs   []UUID
-	Nodes    []int32
-	Statuses []int16
-	Causes   []int16
+	EndTime    time.Time
+	RunIDs     []UUID
+	Nodes      []int32
+	Statuses   []int16
+	Attempts   []int16
+	Deliveries []int16
+	Causes     []int16
+	Reasons    []string
 }
 
 // Task runs that end without ever having been queued.
@@ -181,7 +193,10 @@ func (q *Queries) InsertEndedTaskRuns(ctx context.Context, db DBTX, arg InsertEn
 		arg.RunIDs,
 		arg.Nodes,
 		arg.Statuses,
+		arg.Attempts,
+		arg.Deliveries,
 		arg.Causes,
+		arg.Reasons,
 	)
 	return err
 }
@@ -209,6 +224,35 @@ func (q *Queries) InsertQueuedTaskRuns(ctx context.Context, db DBTX, arg InsertQ
 		arg.QueuedTime,
 		arg.Nodes,
 		arg.Wanted,
+	)
+	return err
+}
+
+const insertWaitingTaskRuns = `-- name: InsertWaitingTaskRuns :exec
+INSERT INTO cyclonetix__state.task_runs (run_id, queued_time, node, status, attempt, delivery, cause)
+SELECT u.run_id, $1::timestamptz, u.node, 3, u.attempt, u.delivery, u.cause
+FROM ROWS FROM (unnest($2::uuid[]), unnest($3::integer[]), unnest($4::smallint[]), unnest($5::smallint[]),
+                unnest($6::smallint[])) AS u (run_id, node, attempt, delivery, cause)
+`
+
+type InsertWaitingTaskRunsParams struct {
+	QueuedTime time.Time
+	RunIDs     []UUID
+	Nodes      []int32
+	Attempts   []int16
+	Deliveries []int16
+	Causes     []int16
+}
+
+// Task runs that wait for something else than an agent before they were queued.
+func (q *Queries) InsertWaitingTaskRuns(ctx context.Context, db DBTX, arg InsertWaitingTaskRunsParams) error {
+	_, err := db.Exec(ctx, insertWaitingTaskRuns,
+		arg.QueuedTime,
+		arg.RunIDs,
+		arg.Nodes,
+		arg.Attempts,
+		arg.Deliveries,
+		arg.Causes,
 	)
 	return err
 }
@@ -259,29 +303,33 @@ func (q *Queries) ListDueTimers(ctx context.Context, db DBTX, arg ListDueTimersP
 }
 
 const loadTaskRuns = `-- name: LoadTaskRuns :many
-SELECT t.node, t.status, t.attempt, t.delivery,
+SELECT t.node, t.status, t.cause, t.attempt, t.delivery,
        (SELECT count(*) FROM cyclonetix__state.attempts a
-        WHERE a.run_id = t.run_id AND a.node = t.node AND a.cause NOT IN (7, 8))::integer AS retried,
+        WHERE a.run_id = t.run_id AND a.node = t.node AND a.cause NOT IN (7, 8)
+          AND a.retired <> 1 AND a.attempt > coalesce((SELECT max(b.attempt) FROM cyclonetix__state.attempts b
+                                    WHERE b.run_id = t.run_id AND b.node = t.node
+                                      AND b.retired > 0 AND b.attempt < t.attempt), 0))::integer AS retried,
        (SELECT count(*) FROM cyclonetix__state.attempts a
-        WHERE a.run_id = t.run_id AND a.node = t.node AND a.cause = 7)::integer AS rescued
+        WHERE a.run_id = t.run_id AND a.node = t.node AND a.cause = 7 AND a.retired <> 1)::integer AS rescued
 FROM cyclonetix__state.task_runs t
-WHERE t.run_id = $1 AND (t.attempt > 1 OR t.status = 3)
+WHERE t.run_id = $1 AND (t.attempt > 1 OR t.status IN (3, 12, 14))
 UNION ALL
-SELECT t.node, t.status, t.attempt, t.delivery, 0, 0
+SELECT t.node, t.status, t.cause, t.attempt, t.delivery, 0, 0
 FROM cyclonetix__state.task_runs t
-WHERE t.run_id = $1 AND NOT (t.attempt > 1 OR t.status = 3)
+WHERE t.run_id = $1 AND NOT (t.attempt > 1 OR t.status IN (3, 12, 14))
 `
 
 type LoadTaskRunsRow struct {
 	Node     int32
 	Status   int16
+	Cause    int16
 	Attempt  int16
 	Delivery int16
 	Retried  int32
 	Rescued  int32
 }
 
-// The rows of one run, with how often earlier attempts used up retries and rescues.
+// The rows of one run, with how often earlier attempts used up retries, since the last one that was retired, and rescues.
 func (q *Queries) LoadTaskRuns(ctx context.Context, db DBTX, runID UUID) ([]LoadTaskRunsRow, error) {
 	rows, err := db.Query(ctx, loadTaskRuns, runID)
 	if err != nil {
@@ -294,6 +342,7 @@ func (q *Queries) LoadTaskRuns(ctx context.Context, db DBTX, runID UUID) ([]Load
 		if err := rows.Scan(
 			&i.Node,
 			&i.Status,
+			&i.Cause,
 			&i.Attempt,
 			&i.Delivery,
 			&i.Retried,
@@ -312,12 +361,12 @@ func (q *Queries) LoadTaskRuns(ctx context.Context, db DBTX, runID UUID) ([]Load
 const requeueTaskRuns = `-- name: RequeueTaskRuns :exec
 WITH written AS (
     INSERT INTO cyclonetix__state.task_runs AS t (run_id, queued_time, node, status, attempt, delivery, cause)
-    SELECT u.run_id, '-infinity', u.node, u.status, u.attempt, u.delivery, 0
+    SELECT u.run_id, '-infinity', u.node, u.status, u.attempt, u.delivery, u.cause
     FROM ROWS FROM (unnest($2::uuid[]), unnest($3::integer[]), unnest($4::smallint[]), unnest($5::smallint[]),
-                    unnest($6::smallint[])) AS u (run_id, node, status, attempt, delivery)
+                    unnest($6::smallint[]), unnest($7::smallint[])) AS u (run_id, node, status, attempt, delivery, cause)
     ON CONFLICT (run_id, node) DO UPDATE
-    SET status = excluded.status, attempt = excluded.attempt, delivery = excluded.delivery, cause = 0, exit_code = NULL,
-        queued_time = CASE excluded.status WHEN 1 THEN $7::timestamptz ELSE t.queued_time END,
+    SET status = excluded.status, attempt = excluded.attempt, delivery = excluded.delivery, cause = excluded.cause, exit_code = NULL,
+        queued_time = CASE WHEN excluded.status = 1 OR excluded.cause <> 0 THEN $8::timestamptz ELSE t.queued_time END,
         start_time = NULL, end_time = NULL, agent = NULL, reason = NULL
     WHERE t.status IN (1, 3)
     RETURNING t.queued_time
@@ -332,10 +381,12 @@ type RequeueTaskRunsParams struct {
 	Statuses   []int16
 	Attempts   []int16
 	Deliveries []int16
+	Causes     []int16
 	QueuedTime time.Time
 }
 
-// Task runs that are queued again or wait for that (status 1 or 3).
+// Task runs that are queued again or wait for that (status 1 or 3). Those that wait for a retry's delay (cause 0) keep the time at
+// which they were queued.
 func (q *Queries) RequeueTaskRuns(ctx context.Context, db DBTX, arg RequeueTaskRunsParams) error {
 	_, err := db.Exec(ctx, requeueTaskRuns,
 		arg.Wanted,
@@ -344,8 +395,65 @@ func (q *Queries) RequeueTaskRuns(ctx context.Context, db DBTX, arg RequeueTaskR
 		arg.Statuses,
 		arg.Attempts,
 		arg.Deliveries,
+		arg.Causes,
 		arg.QueuedTime,
 	)
+	return err
+}
+
+const resetTaskRuns = `-- name: ResetTaskRuns :exec
+WITH gone AS (
+    DELETE FROM cyclonetix__state.task_runs t WHERE t.run_id = $2 AND t.node = ANY ($1::integer[]) AND t.status >= 10 RETURNING 1
+), outputs AS (
+    DELETE FROM cyclonetix__state.outputs o WHERE o.run_id = $2 AND o.node = ANY ($1::integer[])
+), timers AS (
+    DELETE FROM cyclonetix__state.timers i WHERE i.run_id = $2 AND i.node = ANY ($1::integer[])
+)
+SELECT cyclonetix__state.expect_rows('reset task runs', cardinality($1::integer[]), count(*)) FROM gone
+`
+
+type ResetTaskRunsParams struct {
+	Nodes []int32
+	RunID UUID
+}
+
+// Task runs of one run that are pending again: they have no row, no output and no timer.
+func (q *Queries) ResetTaskRuns(ctx context.Context, db DBTX, arg ResetTaskRunsParams) error {
+	_, err := db.Exec(ctx, resetTaskRuns, arg.Nodes, arg.RunID)
+	return err
+}
+
+const retireTaskRuns = `-- name: RetireTaskRuns :exec
+WITH ended AS (
+    SELECT t.node, t.attempt, t.status, t.cause, t.exit_code, t.queued_time, t.start_time, t.end_time, t.agent, t.reason
+    FROM cyclonetix__state.task_runs t
+    WHERE t.run_id = $2 AND t.node = ANY ($1::integer[]) AND t.status >= 10 AND t.attempt >= 1
+), kept AS (
+    INSERT INTO cyclonetix__state.attempts (run_id, node, attempt, status, cause, retired, exit_code, queued_time, start_time, end_time, agent, reason)
+    SELECT $2::uuid, e.node, e.attempt, e.status, e.cause, 1, e.exit_code, e.queued_time, e.start_time, e.end_time, e.agent, e.reason FROM ended e
+    ON CONFLICT (run_id, node, attempt) DO UPDATE SET retired = 2 -- it ended while it waited for the next one
+    RETURNING 1
+), revived AS (
+    UPDATE cyclonetix__state.task_runs t
+    SET status = 3, cause = 0, exit_code = NULL, start_time = NULL, end_time = NULL, agent = NULL, reason = NULL
+    WHERE t.run_id = $2 AND t.node = ANY ($1::integer[]) AND t.status >= 10 AND t.attempt >= 1
+    RETURNING 1
+), outputs AS (
+    DELETE FROM cyclonetix__state.outputs o WHERE o.run_id = $2 AND o.node = ANY ($1::integer[])
+)
+SELECT cyclonetix__state.expect_rows('retired task runs', cardinality($1::integer[]), (SELECT count(*) FROM kept)),
+       cyclonetix__state.expect_rows('revived task runs', cardinality($1::integer[]), (SELECT count(*) FROM revived))
+`
+
+type RetireTaskRunsParams struct {
+	Nodes []int32
+	RunID UUID
+}
+
+// Task runs of one run whose last attempt was the end, and now is one that a later one superseded. What it gave is taken back.
+// Their rows wait, to be written by a later statement of the same commit.
+func (q *Queries) RetireTaskRuns(ctx context.Context, db DBTX, arg RetireTaskRunsParams) error {
+	_, err := db.Exec(ctx, retireTaskRuns, arg.Nodes, arg.RunID)
 	return err
 }
 

@@ -95,7 +95,7 @@ func (q *Queries) GetRunPlan(ctx context.Context, db DBTX, runID UUID) (UUID, er
 }
 
 const getRunView = `-- name: GetRunView :one
-SELECT run_id, run_uuid, dag_id, by_outcome, status, task_count, completed_tasks, failed_tasks, created_at, start_time, end_time, cancel_time, reason, context, revision, actor, cause FROM cyclonetix.runs WHERE run_uuid = $1
+SELECT run_id, run_uuid, dag_id, by_outcome, status, task_count, completed_tasks, failed_tasks, created_at, start_time, end_time, cancel_time, reason, context, revision, actor, cause, logical_date, rerun_of FROM cyclonetix.runs WHERE run_uuid = $1
 `
 
 func (q *Queries) GetRunView(ctx context.Context, db DBTX, runID UUID) (CyclonetixRun, error) {
@@ -119,6 +119,8 @@ func (q *Queries) GetRunView(ctx context.Context, db DBTX, runID UUID) (Cyclonet
 		&i.Revision,
 		&i.Actor,
 		&i.Cause,
+		&i.LogicalDate,
+		&i.RerunOf,
 	)
 	return i, err
 }
@@ -148,6 +150,54 @@ func (q *Queries) ListAgentViews(ctx context.Context, db DBTX) ([]CyclonetixAgen
 			&i.RegisteredAt,
 			&i.LastHeartbeat,
 			&i.EndedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listEventViews = `-- name: ListEventViews :many
+SELECT at, kind, coalesce(node, -1)::integer AS node, coalesce(name, '')::text AS name, coalesce(attempt, 0)::integer AS attempt,
+       coalesce(cause, '')::text AS cause, coalesce(actor, '')::text AS actor, coalesce(reason, '')::text AS reason, detail
+FROM cyclonetix.events WHERE run_uuid = $1 ORDER BY at, place, id, node
+`
+
+type ListEventViewsRow struct {
+	At      time.Time
+	Kind    string
+	Node    int32
+	Name    string
+	Attempt int32
+	Cause   string
+	Actor   string
+	Reason  string
+	Detail  []byte
+}
+
+func (q *Queries) ListEventViews(ctx context.Context, db DBTX, runID UUID) ([]ListEventViewsRow, error) {
+	rows, err := db.Query(ctx, listEventViews, runID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListEventViewsRow
+	for rows.Next() {
+		var i ListEventViewsRow
+		if err := rows.Scan(
+			&i.At,
+			&i.Kind,
+			&i.Node,
+			&i.Name,
+			&i.Attempt,
+			&i.Cause,
+			&i.Actor,
+			&i.Reason,
+			&i.Detail,
 		); err != nil {
 			return nil, err
 		}
@@ -190,7 +240,7 @@ func (q *Queries) ListQueueViews(ctx context.Context, db DBTX) ([]CyclonetixQueu
 }
 
 const listRunViews = `-- name: ListRunViews :many
-SELECT run_id, run_uuid, dag_id, by_outcome, status, task_count, completed_tasks, failed_tasks, created_at, start_time, end_time, cancel_time, reason, context, revision, actor, cause FROM cyclonetix.runs
+SELECT run_id, run_uuid, dag_id, by_outcome, status, task_count, completed_tasks, failed_tasks, created_at, start_time, end_time, cancel_time, reason, context, revision, actor, cause, logical_date, rerun_of FROM cyclonetix.runs
 WHERE run_uuid >= $1::uuid AND run_uuid < $2::uuid
   AND ($3::text = '' OR dag_id = $3::text)
 ORDER BY run_uuid DESC LIMIT $5 OFFSET $4
@@ -237,6 +287,8 @@ func (q *Queries) ListRunViews(ctx context.Context, db DBTX, arg ListRunViewsPar
 			&i.Revision,
 			&i.Actor,
 			&i.Cause,
+			&i.LogicalDate,
+			&i.RerunOf,
 		); err != nil {
 			return nil, err
 		}
@@ -249,7 +301,7 @@ func (q *Queries) ListRunViews(ctx context.Context, db DBTX, arg ListRunViewsPar
 }
 
 const listRunViewsByStatus = `-- name: ListRunViewsByStatus :many
-SELECT v.run_id, v.run_uuid, v.dag_id, v.by_outcome, v.status, v.task_count, v.completed_tasks, v.failed_tasks, v.created_at, v.start_time, v.end_time, v.cancel_time, v.reason, v.context, v.revision, v.actor, v.cause
+SELECT v.run_id, v.run_uuid, v.dag_id, v.by_outcome, v.status, v.task_count, v.completed_tasks, v.failed_tasks, v.created_at, v.start_time, v.end_time, v.cancel_time, v.reason, v.context, v.revision, v.actor, v.cause, v.logical_date, v.rerun_of
 FROM cyclonetix.runs v
 WHERE v.run_uuid IN (
     SELECT f.run_id
@@ -322,6 +374,8 @@ func (q *Queries) ListRunViewsByStatus(ctx context.Context, db DBTX, arg ListRun
 			&i.Revision,
 			&i.Actor,
 			&i.Cause,
+			&i.LogicalDate,
+			&i.RerunOf,
 		); err != nil {
 			return nil, err
 		}

@@ -73,6 +73,12 @@ CREATE TABLE cyclonetix__state.runs (
     actor      text        NOT NULL,
     cause      text        NOT NULL,
     run_values json,
+    -- Shown by no view, and given to agents and reruns alone.
+    sensitive_values json,
+    -- The rules of its DAG that it was started with; null for none.
+    options      json,
+    logical_date timestamptz,
+    rerun_of     uuid,
     PRIMARY KEY (run_id)
 ) PARTITION BY RANGE (run_id);
 CREATE INDEX runs_dag ON cyclonetix__state.runs (dag_id, run_id);
@@ -81,15 +87,21 @@ CREATE INDEX runs_dag ON cyclonetix__state.runs (dag_id, run_id);
 CREATE TABLE cyclonetix__state.run_states (
     run_id          uuid     NOT NULL,
     status          smallint NOT NULL CHECK (status IN (0, 1, 2, 10, 11, 12)),
+    -- Why it ends early, where nobody cancelled it: a cause.
+    stop            smallint NOT NULL DEFAULT 0 CHECK (stop IN (0, 20, 21, 22)),
     task_count      integer  NOT NULL CHECK (task_count >= 0),
     completed_tasks integer  NOT NULL,
     failed_tasks    integer  NOT NULL,
     -- How often the state was written: tells a write of the row from its making.
     writes          integer  NOT NULL DEFAULT 0,
+    -- Counts the changes of its values: the newest in run_updates.
+    version         integer  NOT NULL DEFAULT 0 CHECK (version >= 0),
     start_time      timestamptz,
     end_time        timestamptz,
     cancel_time     timestamptz,
     reason          text,
+    -- True for a run that had ended and lived again, else null. What was cancelled before may be all that it ends with.
+    reopened        boolean,
     -- Set for the few runs that did not complete, so that they have an index. It does not change for the
     -- others, whose updates stay on their page (HOT), as no other index is on what changes.
     unsuccessful    smallint GENERATED ALWAYS AS (CASE WHEN status IN (11, 12) THEN status END) STORED,
@@ -97,7 +109,7 @@ CREATE TABLE cyclonetix__state.run_states (
     CONSTRAINT end_time_exactly_when_ended CHECK ((end_time IS NOT NULL) = (status >= 10)),
     CONSTRAINT start_time_once_started CHECK ((start_time IS NOT NULL) = (status <> 0)),
     CONSTRAINT times_in_order CHECK (end_time >= start_time),
-    CONSTRAINT cancelled_by_someone CHECK (status <> 12 OR cancel_time IS NOT NULL),
+    CONSTRAINT cancelled_by_someone CHECK (status <> 12 OR cancel_time IS NOT NULL OR reopened IS TRUE),
     CONSTRAINT counts_add_up CHECK (completed_tasks >= 0 AND failed_tasks >= 0 AND completed_tasks + failed_tasks <= task_count)
 ) PARTITION BY RANGE (run_id);
 CREATE INDEX run_states_unsuccessful ON cyclonetix__state.run_states (unsuccessful, run_id) WHERE unsuccessful IS NOT NULL;
@@ -121,22 +133,31 @@ CREATE TABLE cyclonetix__state.task_runs (
     agent       bigint,
     reason      text,
     PRIMARY KEY (run_id, node),
-    -- Few constraints with several parts each: they are checked at every write of the hottest table.
-    CONSTRAINT not_ended_has_no_end CHECK (status >= 10 OR (status IN (1, 3) AND end_time IS NULL AND start_time IS NULL AND attempt >= 1)),
-    CONSTRAINT ended_has_its_end CHECK (status < 10 OR (status <= 14 AND end_time IS NOT NULL AND (status <> 10 OR start_time IS NOT NULL))),
+    -- Few constraints with several parts each: they are checked at every write of the hottest table. A task run waits for
+    -- a retry's delay (cause 0), an approval (11) or the end of a pause (13).
+    CONSTRAINT not_ended_has_no_end CHECK (status >= 10 OR (end_time IS NULL AND start_time IS NULL AND attempt >= 1
+        AND (status = 1 AND cause = 0 OR status = 3 AND cause IN (0, 11, 13)))),
+    -- What stands for its items (17) and what an earlier run did (18) completes without having started.
+    CONSTRAINT ended_has_its_end CHECK (status < 10 OR (status <= 14 AND end_time IS NOT NULL
+        AND (status <> 10 OR start_time IS NOT NULL OR attempt = 0))),
+    -- Without an attempt a task run fails only when its items can't be told (16).
     CONSTRAINT attempt_once_queued CHECK ((attempt >= 1 AND delivery >= 1 AND node >= 0 AND queued_time IS NOT NULL)
-        OR (attempt = 0 AND delivery = 0 AND node >= 0 AND queued_time IS NULL AND start_time IS NULL AND status IN (12, 13, 14))),
+        OR (attempt = 0 AND delivery = 0 AND node >= 0 AND queued_time IS NULL AND start_time IS NULL AND agent IS NULL AND exit_code IS NULL
+            AND (status IN (12, 13, 14) OR status = 10 AND cause IN (17, 18) OR status = 11 AND cause = 16))),
     CONSTRAINT started_by_an_agent_before_its_end CHECK (start_time IS NULL OR (agent IS NOT NULL AND end_time >= start_time))
 ) PARTITION BY RANGE (run_id);
 
--- Attempts that a later one superseded.
+-- Attempts that a later one superseded. retired: 0, or 1 for one that had ended for good until a person wanted something
+-- else, or 2 for one that waited to be tried again when that happened. What came before does not count as retries any more.
 CREATE TABLE cyclonetix__state.attempts (
     run_id     uuid     NOT NULL,
     node       integer  NOT NULL,
     attempt    smallint NOT NULL CHECK (attempt >= 1),
     status     smallint NOT NULL CHECK (status IN (10, 11, 12, 14)),
     cause      smallint NOT NULL,
+    retired    smallint NOT NULL DEFAULT 0 CHECK (retired IN (0, 1, 2)),
     exit_code  integer,
+    queued_time timestamptz,
     start_time timestamptz,
     end_time   timestamptz,
     agent      bigint,
@@ -145,13 +166,51 @@ CREATE TABLE cyclonetix__state.attempts (
     CONSTRAINT times_in_order CHECK (end_time >= start_time)
 ) PARTITION BY RANGE (run_id);
 
--- What happened to a run and has no column: who cancelled it, and when.
+-- Nodes that were added to a run, or have other parents than in its plan.
+CREATE TABLE cyclonetix__state.run_nodes (
+    run_id       uuid      NOT NULL,
+    node         integer   NOT NULL CHECK (node >= 0),
+    spec         uuid      NOT NULL,
+    name         text      NOT NULL,
+    dependencies integer[] NOT NULL,
+    -- The name of the first iteration; null for a node that is the first.
+    iteration_of text,
+    PRIMARY KEY (run_id, node)
+) PARTITION BY RANGE (run_id);
+CREATE INDEX run_nodes_iterations ON cyclonetix__state.run_nodes (run_id, iteration_of) WHERE iteration_of IS NOT NULL;
+
+-- What task runs that completed gave to later ones. task is the node's name without its iteration.
+CREATE TABLE cyclonetix__state.outputs (
+    run_id uuid    NOT NULL,
+    node   integer NOT NULL,
+    task   text    NOT NULL,
+    body   json    NOT NULL CHECK (json_typeof(body) = 'object'),
+    PRIMARY KEY (run_id, node)
+) PARTITION BY RANGE (run_id);
+CREATE INDEX outputs_task ON cyclonetix__state.outputs (run_id, task);
+
+-- What evaluation points changed in the values of a run, in order.
+CREATE TABLE cyclonetix__state.run_updates (
+    run_id  uuid    NOT NULL,
+    version integer NOT NULL CHECK (version >= 1),
+    body    json    NOT NULL,
+    PRIMARY KEY (run_id, version)
+) PARTITION BY RANGE (run_id);
+
+-- What happened to a run or, where node is not -1, to a task run, and has no column: who cancelled it, and when. Many
+-- things may happen at one instant.
+CREATE SEQUENCE cyclonetix__state.run_event_ids;
 CREATE TABLE cyclonetix__state.run_events (
     run_id uuid        NOT NULL,
+    id     bigint      NOT NULL DEFAULT nextval('cyclonetix__state.run_event_ids'),
     at     timestamptz NOT NULL,
+    node   integer     NOT NULL CHECK (node >= -1),
+    attempt smallint   NOT NULL DEFAULT 0,
+    cause  smallint    NOT NULL DEFAULT 0,
     kind   text        NOT NULL,
     actor  text        NOT NULL,
-    PRIMARY KEY (run_id, at, kind)
+    detail json,
+    PRIMARY KEY (run_id, id)
 ) PARTITION BY RANGE (run_id);
 
 -- stream: 1 stdout, 2 stderr, 3 the agent itself.
@@ -182,16 +241,30 @@ CREATE TABLE cyclonetix__state.live_runs (
     PRIMARY KEY (bucket, run_id)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
--- kind: 1 the delay before a retry.
+-- kind: 1 the delay before a retry, 2 the time to decide on an approval, 3 the time-out of the run (node -1).
 CREATE TABLE cyclonetix__state.timers (
     run_id uuid        NOT NULL,
     node   integer     NOT NULL,
     kind   smallint    NOT NULL,
     bucket smallint    NOT NULL,
     due    timestamptz NOT NULL,
-    PRIMARY KEY (run_id, node, kind)
+    PRIMARY KEY (run_id, node, kind),
+    CONSTRAINT of_a_node_or_the_run CHECK (kind IN (1, 2) AND node >= 0 OR kind = 3 AND node = -1)
 );
 CREATE INDEX timers_due ON cyclonetix__state.timers (bucket, due);
+
+-- How far schedules were carried out, and which logical dates have a run that completed. Both outlive the history.
+CREATE TABLE cyclonetix__state.schedules (
+    dag_id    text        PRIMARY KEY,
+    last_date timestamptz NOT NULL
+);
+
+CREATE TABLE cyclonetix__state.dates (
+    dag_id       text        NOT NULL,
+    logical_date timestamptz NOT NULL,
+    run_id       uuid        NOT NULL,
+    PRIMARY KEY (dag_id, logical_date)
+);
 
 -- Writers: who may change the runs of a bucket. seq is the fence: each commit takes it from n-1 to n.
 CREATE TABLE cyclonetix__state.writers (
@@ -221,7 +294,7 @@ INSERT INTO cyclonetix__state.buckets (bucket) SELECT generate_series(0, 255);
 
 -- Messages to buckets. xid comes before id in the key, because identity values are not in the
 -- order of commits: a reader keeps a mark below which it has read everything.
--- kind: 1 submitted, 2 report, 3 cancel, 4 lost.
+-- kind: 1 submitted (body: its options), 2 report, 3 cancel, 4 lost, 5 command.
 CREATE TABLE cyclonetix__state.mailbox (
     bucket     smallint NOT NULL,
     kind       smallint NOT NULL,
@@ -258,8 +331,9 @@ CREATE TABLE cyclonetix__state.dispatch_classes (
 );
 
 -- members holds 12 bytes a member: index in runs (2), index in specs (2), node (4), attempt (2),
--- delivery (2), big-endian. A claim that takes a part cuts it between members. The claim's columns come
--- last, so that its update logs only them.
+-- delivery (2), big-endian. A claim that takes a part cuts it between members. versions holds, for each of runs, 1 more than
+-- the version of its values that is needed, 0 for a run without values; it is empty when none has any. The claim's columns
+-- come last, so that its update logs only them.
 CREATE TABLE cyclonetix__state.dispatches (
     id         bigint   GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
     class      integer  NOT NULL,
@@ -269,7 +343,7 @@ CREATE TABLE cyclonetix__state.dispatches (
     queued_at  timestamptz NOT NULL,
     runs       uuid[]   NOT NULL,
     dags       text[]   NOT NULL,
-    has_values boolean[] NOT NULL,
+    versions   integer[] NOT NULL,
     specs      uuid[]   NOT NULL,
     members    bytea    NOT NULL,
     lost       boolean  NOT NULL DEFAULT false,

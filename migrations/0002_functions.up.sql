@@ -69,7 +69,10 @@ CREATE FUNCTION cyclonetix__state.cause_name(cause integer) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE cause WHEN 1 THEN 'exit' WHEN 2 THEN 'signal' WHEN 3 THEN 'timeout' WHEN 4 THEN 'start'
                       WHEN 5 THEN 'cancel' WHEN 6 THEN 'upstream' WHEN 7 THEN 'agent_lost'
-                      WHEN 8 THEN 'agent_stopped' WHEN 9 THEN 'rescues' WHEN 10 THEN 'refused' END
+                      WHEN 8 THEN 'agent_stopped' WHEN 9 THEN 'rescues' WHEN 10 THEN 'refused'
+                      WHEN 11 THEN 'approval' WHEN 12 THEN 'rejected' WHEN 13 THEN 'paused' WHEN 14 THEN 'not_chosen'
+                      WHEN 15 THEN 'trigger_rule' WHEN 16 THEN 'evaluation' WHEN 17 THEN 'group' WHEN 18 THEN 'kept'
+                      WHEN 19 THEN 'skip' WHEN 20 THEN 'stopped' WHEN 21 THEN 'run_timeout' WHEN 22 THEN 'too_many' END
 $$;
 
 -- Makes a partition unless it is there. It is attached, not created in place, because that takes a

@@ -1,1 +1,1 @@
-DROP VIEW cyclonetix.queues, cyclonetix.agents, cyclonetix.task_runs, cyclonetix.runs, cyclonetix__state.claimed_members;
+DROP VIEW cyclonetix.queues, cyclonetix.agents, cyclonetix.events, cyclonetix.task_runs, cyclonetix.runs, cyclonetix__state.claimed_members;

@@ -28,7 +28,9 @@ SELECT coalesce(r.name, r.run_id::text)          AS run_id,
        r.context                                 AS context,
        r.revision                                AS revision,
        r.actor                                   AS actor,
-       r.cause                                   AS cause
+       r.cause                                   AS cause,
+       r.logical_date                            AS logical_date,
+       r.rerun_of                                AS rerun_of
 FROM cyclonetix__state.runs r
 JOIN cyclonetix__state.run_states s ON s.run_id = r.run_id;
 
@@ -50,6 +52,8 @@ COMMENT ON COLUMN cyclonetix.runs.context IS 'The context that the run was start
 COMMENT ON COLUMN cyclonetix.runs.revision IS 'The revision of the definitions that the run was planned from.';
 COMMENT ON COLUMN cyclonetix.runs.actor IS 'Who started the run.';
 COMMENT ON COLUMN cyclonetix.runs.cause IS 'What started the run: cli, api and so on.';
+COMMENT ON COLUMN cyclonetix.runs.logical_date IS 'The time that the run was scheduled for; null for a run that is for no time.';
+COMMENT ON COLUMN cyclonetix.runs.rerun_of IS 'The UUID of the run that this one repeats; null for none.';
 
 CREATE VIEW cyclonetix.task_runs AS
 WITH rows AS (
@@ -62,12 +66,20 @@ WITH rows AS (
     JOIN cyclonetix__state.runs r ON r.run_id = l.run_id
     JOIN cyclonetix__state.plan_nodes n ON n.plan = r.plan
     WHERE NOT EXISTS (SELECT FROM cyclonetix__state.task_runs t WHERE t.run_id = l.run_id AND t.node = n.node)
+    UNION ALL
+    -- The same for nodes that were added; those that only have other parents now are in the plan.
+    SELECT g.run_id, g.node, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL
+    FROM cyclonetix__state.live_runs l
+    JOIN cyclonetix__state.run_nodes g ON g.run_id = l.run_id
+    JOIN cyclonetix__state.runs r ON r.run_id = l.run_id
+    WHERE NOT EXISTS (SELECT FROM cyclonetix__state.task_runs t WHERE t.run_id = g.run_id AND t.node = g.node)
+      AND NOT EXISTS (SELECT FROM cyclonetix__state.plan_nodes n WHERE n.plan = r.plan AND n.node = g.node)
 )
 SELECT coalesce(r.name, r.run_id::text)   AS run_id,
        r.run_id                           AS run_uuid,
        r.run_id::text || '.' || t.node    AS task_run_id,
        t.node                             AS node,
-       n.name                             AS name,
+       coalesce(g.name, n.name)           AS name,
        s.task_id                          AS task_id,
        r.dag_id                           AS dag_id,
        cyclonetix__state.task_status_name(CASE WHEN c.node IS NOT NULL THEN 2 ELSE t.status END) AS status,
@@ -84,8 +96,9 @@ SELECT coalesce(r.name, r.run_id::text)   AS run_id,
        a.agent_id                         AS agent_id
 FROM rows t
 JOIN cyclonetix__state.runs r ON r.run_id = t.run_id
-JOIN cyclonetix__state.plan_nodes n ON n.plan = r.plan AND n.node = t.node
-JOIN cyclonetix__state.task_specs s ON s.hash = n.spec
+LEFT JOIN cyclonetix__state.run_nodes g ON g.run_id = t.run_id AND g.node = t.node
+LEFT JOIN cyclonetix__state.plan_nodes n ON n.plan = r.plan AND n.node = t.node
+JOIN cyclonetix__state.task_specs s ON s.hash = coalesce(g.spec, n.spec)
 LEFT JOIN cyclonetix__state.claimed_members c
        ON t.status = 1 AND c.run_id = t.run_id AND c.node = t.node AND c.attempt = t.attempt
 LEFT JOIN cyclonetix__state.agents a ON a.incarnation = coalesce(c.claimed_by, t.agent);
@@ -102,14 +115,93 @@ COMMENT ON COLUMN cyclonetix.task_runs.status IS 'pending, queued, running, wait
 COMMENT ON COLUMN cyclonetix.task_runs.attempt IS 'The number of the latest attempt, from 1; 0 before the task run was queued.';
 COMMENT ON COLUMN cyclonetix.task_runs.queue IS 'The queue of the task.';
 COMMENT ON COLUMN cyclonetix.task_runs.priority IS 'The priority of the task, 1 (first) to 4.';
-COMMENT ON COLUMN cyclonetix.task_runs.queued_time IS 'When the latest attempt was queued; null before.';
+COMMENT ON COLUMN cyclonetix.task_runs.queued_time IS 'When the latest attempt was queued, or began to wait for an approval or the end of a pause; null before.';
 COMMENT ON COLUMN cyclonetix.task_runs.start_time IS 'When the latest attempt started; while it runs, when its agent claimed it.';
 COMMENT ON COLUMN cyclonetix.task_runs.end_time IS 'When the task run ended; null until then.';
 COMMENT ON COLUMN cyclonetix.task_runs.duration_seconds IS 'How long the last attempt ran; null until it ended.';
 COMMENT ON COLUMN cyclonetix.task_runs.exit_code IS 'The exit code of the process; null when there was none.';
-COMMENT ON COLUMN cyclonetix.task_runs.cause IS 'Why the task run came to its state, where the state does not say it: exit, signal, timeout, start, cancel, upstream, agent_lost, agent_stopped, rescues or refused.';
+COMMENT ON COLUMN cyclonetix.task_runs.cause IS 'Why the task run came to its state, where the state does not say it: exit, signal, timeout, start, cancel, upstream, agent_lost, agent_stopped, rescues, refused, approval, rejected, paused, not_chosen, trigger_rule, evaluation, group, kept, skip, stopped, run_timeout or too_many.';
 COMMENT ON COLUMN cyclonetix.task_runs.reason IS 'The cause in words, for people.';
 COMMENT ON COLUMN cyclonetix.task_runs.agent_id IS 'The agent that runs or ran the latest attempt.';
+
+-- What happened, from the times of runs, task runs and superseded attempts, and from what has a row of its own. place puts
+-- the events of one instant in order. Writers' clocks follow the server's and may be some milliseconds ahead of it, so what
+-- follows being queued is not earlier than that.
+CREATE VIEW cyclonetix.events AS
+WITH happened AS (
+    SELECT r.run_id, r.created_at AS at, 0 AS place, 0::bigint AS id, 'pending' AS kind, -1 AS node, 0 AS attempt, 0 AS cause, r.actor AS actor,
+           NULL::text AS reason, NULL::json AS detail
+    FROM cyclonetix__state.runs r
+    UNION ALL
+    SELECT s.run_id, s.start_time, 1, 0, 'running', -1, 0, 0, NULL, NULL, NULL
+    FROM cyclonetix__state.run_states s WHERE s.start_time IS NOT NULL
+    UNION ALL
+    SELECT e.run_id, e.at, 2, e.id, e.kind, e.node, e.attempt, e.cause, nullif(e.actor, ''), NULL, e.detail
+    FROM cyclonetix__state.run_events e
+    UNION ALL
+    SELECT a.run_id, a.queued_time, 3, 0, 'queued', a.node, a.attempt, 0, NULL, NULL, NULL
+    FROM cyclonetix__state.attempts a WHERE a.queued_time IS NOT NULL
+    UNION ALL
+    SELECT a.run_id, greatest(a.start_time, a.queued_time), 4, 0, 'running', a.node, a.attempt, 0, NULL, NULL, NULL
+    FROM cyclonetix__state.attempts a WHERE a.start_time IS NOT NULL
+    UNION ALL
+    SELECT a.run_id, greatest(a.end_time, a.queued_time), 5, 0, cyclonetix__state.task_status_name(a.status), a.node, a.attempt, a.cause, NULL, a.reason, NULL
+    FROM cyclonetix__state.attempts a WHERE a.end_time IS NOT NULL
+    UNION ALL
+    -- Unless it is the time of the attempt before, whose retry is delayed, or that at which it began to wait.
+    SELECT t.run_id, t.queued_time, 3, 0, 'queued', t.node, t.attempt, 0, NULL, NULL, NULL
+    FROM cyclonetix__state.task_runs t
+    WHERE t.queued_time IS NOT NULL AND t.status <> 3
+      AND NOT EXISTS (SELECT FROM cyclonetix__state.attempts a WHERE a.run_id = t.run_id AND a.node = t.node AND a.attempt = t.attempt)
+      AND NOT EXISTS (SELECT FROM cyclonetix__state.run_events e
+                      WHERE e.run_id = t.run_id AND e.node = t.node AND e.kind = 'waiting' AND e.at = t.queued_time)
+    UNION ALL
+    SELECT t.run_id, greatest(t.start_time, t.queued_time), 4, 0, 'running', t.node, t.attempt, 0, NULL, NULL, NULL
+    FROM cyclonetix__state.task_runs t WHERE t.start_time IS NOT NULL
+    UNION ALL
+    SELECT t.run_id, greatest(c.claimed_at, t.queued_time), 4, 0, 'running', t.node, t.attempt, 0, NULL, NULL, NULL
+    FROM cyclonetix__state.claimed_members c
+    JOIN cyclonetix__state.task_runs t ON t.run_id = c.run_id AND t.node = c.node AND t.attempt = c.attempt
+    WHERE t.status = 1
+    UNION ALL
+    SELECT t.run_id, greatest(t.end_time, t.queued_time), 5, 0, cyclonetix__state.task_status_name(t.status), t.node, t.attempt, t.cause, NULL, t.reason, NULL
+    FROM cyclonetix__state.task_runs t WHERE t.end_time IS NOT NULL
+    UNION ALL
+    SELECT s.run_id, s.end_time, 6, 0, cyclonetix__state.run_status_name(s.status), -1, 0, s.stop, NULL, s.reason, NULL
+    FROM cyclonetix__state.run_states s WHERE s.end_time IS NOT NULL
+)
+SELECT coalesce(r.name, r.run_id::text)   AS run_id,
+       r.run_id                           AS run_uuid,
+       h.at                               AS at,
+       h.place                            AS place,
+       h.id                               AS id,
+       h.kind                             AS kind,
+       nullif(h.node, -1)                 AS node,
+       coalesce(g.name, n.name)           AS name,
+       nullif(h.attempt, 0)               AS attempt,
+       cyclonetix__state.cause_name(h.cause) AS cause,
+       h.actor                            AS actor,
+       h.reason                           AS reason,
+       h.detail                           AS detail
+FROM happened h
+JOIN cyclonetix__state.runs r ON r.run_id = h.run_id
+LEFT JOIN cyclonetix__state.run_nodes g ON g.run_id = h.run_id AND g.node = h.node
+LEFT JOIN cyclonetix__state.plan_nodes n ON n.plan = r.plan AND n.node = h.node;
+
+COMMENT ON VIEW cyclonetix.events IS 'What happened to runs and their task runs, one row each. Filter on run_uuid; order by at, place, id.';
+COMMENT ON COLUMN cyclonetix.events.run_id IS 'The run''s id as people use it: the custom one where there is one, else the UUID.';
+COMMENT ON COLUMN cyclonetix.events.run_uuid IS 'The run''s UUID (version 7): the history is partitioned by it.';
+COMMENT ON COLUMN cyclonetix.events.at IS 'When it happened.';
+COMMENT ON COLUMN cyclonetix.events.place IS 'Puts events of one instant in order.';
+COMMENT ON COLUMN cyclonetix.events.id IS 'Puts events of one instant and place in order.';
+COMMENT ON COLUMN cyclonetix.events.kind IS 'The status that was reached (queued, running, completed and so on), or what was done: cancel, pause, resume, approve, reject, retry, skip or evaluate.';
+COMMENT ON COLUMN cyclonetix.events.node IS 'The number of the node in the run''s graph; null for what happened to the run itself.';
+COMMENT ON COLUMN cyclonetix.events.name IS 'The node''s name; null for what happened to the run itself.';
+COMMENT ON COLUMN cyclonetix.events.attempt IS 'The number of the attempt; null where it was none of an attempt.';
+COMMENT ON COLUMN cyclonetix.events.cause IS 'Why it happened, where the kind does not say it: as in task_runs.';
+COMMENT ON COLUMN cyclonetix.events.actor IS 'Who did it; null where nobody did.';
+COMMENT ON COLUMN cyclonetix.events.reason IS 'The cause in words, for people.';
+COMMENT ON COLUMN cyclonetix.events.detail IS 'More, as JSON: what an evaluation point said of itself.';
 
 CREATE VIEW cyclonetix.agents AS
 SELECT a.agent_id                     AS agent_id,

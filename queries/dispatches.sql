@@ -11,8 +11,8 @@ LIMIT 1;
 SELECT class, queue, requires FROM cyclonetix__state.dispatch_classes;
 
 -- name: InsertDispatch :one
-INSERT INTO cyclonetix__state.dispatches (class, n, priority, reply_to, queued_at, runs, dags, has_values, specs, members)
-VALUES (@class, @n, @priority, @reply_to, @queued_at, @runs, @dags, @has_values, @specs, @members)
+INSERT INTO cyclonetix__state.dispatches (class, n, priority, reply_to, queued_at, runs, dags, versions, specs, members)
+VALUES (@class, @n, @priority, @reply_to, @queued_at, @runs, @dags, @versions, @specs, @members)
 RETURNING id;
 
 -- name: DeleteDispatches :exec
@@ -21,16 +21,16 @@ DELETE FROM cyclonetix__state.dispatches WHERE id = ANY (@ids::bigint[]);
 -- name: WithdrawDispatches :many
 -- The table holds a window of the queue, so looking through all of it is quick. A delivery that is being claimed is waited for.
 DELETE FROM cyclonetix__state.dispatches WHERE claimed_by IS NULL AND runs && @run_ids::uuid[]
-RETURNING id, class, priority, runs, dags, has_values, specs, members;
+RETURNING id, class, priority, runs, dags, versions, specs, members;
 
 -- name: ListDispatches :many
-SELECT id, class, priority, runs, dags, has_values, specs, members,
+SELECT id, class, priority, runs, dags, versions, specs, members,
        (claimed_by IS NOT NULL)::boolean AS claimed
 FROM cyclonetix__state.dispatches
 WHERE reply_to = ANY (@buckets::smallint[]);
 
 -- name: ListLostDispatches :many
-SELECT id, claimed_by, claimed_at, runs, dags, has_values, specs, members FROM cyclonetix__state.dispatches
+SELECT id, claimed_by, claimed_at, runs, dags, versions, specs, members FROM cyclonetix__state.dispatches
 WHERE id = ANY (@ids::bigint[]) AND lost;
 
 -- name: ClaimDispatches :many
@@ -50,21 +50,21 @@ WITH me AS MATERIALIZED (
 ), pick AS MATERIALIZED (
     -- All columns: these are of the row as it was locked, while a second look at the table would show the row as it was
     -- when the statement began, with members that another agent has cut off since.
-    SELECT d.id, d.class, d.n, d.priority, d.reply_to, d.queued_at, d.runs, d.dags, d.has_values, d.specs, d.members,
+    SELECT d.id, d.class, d.n, d.priority, d.reply_to, d.queued_at, d.runs, d.dags, d.versions, d.specs, d.members,
            me.want, me.slack, me.claim_time
     FROM me, cyclonetix__state.dispatch_classes c,
-         LATERAL (SELECT o.id, o.class, o.n, o.priority, o.reply_to, o.queued_at, o.runs, o.dags, o.has_values, o.specs, o.members
+         LATERAL (SELECT o.id, o.class, o.n, o.priority, o.reply_to, o.queued_at, o.runs, o.dags, o.versions, o.specs, o.members
                   FROM cyclonetix__state.dispatches o
                   WHERE o.class = c.class AND o.claimed_by IS NULL
                   ORDER BY o.priority, o.id LIMIT @most FOR UPDATE SKIP LOCKED) d
     WHERE (me.queues = '{}' OR c.queue = ANY (me.queues)) AND c.requires <@ me.tags
 ), ranked AS MATERIALIZED (
-    SELECT p.id, p.class, p.n, p.priority, p.reply_to, p.queued_at, p.runs, p.dags, p.has_values, p.specs, p.members,
+    SELECT p.id, p.class, p.n, p.priority, p.reply_to, p.queued_at, p.runs, p.dags, p.versions, p.specs, p.members,
            p.want, p.slack, p.claim_time, (sum(p.n) OVER (ORDER BY p.priority, p.id) - p.n)::integer AS before FROM pick p
 ), fits AS MATERIALIZED (
     SELECT r.id FROM ranked r WHERE r.before < r.want AND r.before + r.n <= r.want + r.slack
 ), cut AS MATERIALIZED (
-    SELECT r.id, r.class, r.n, r.priority, r.reply_to, r.queued_at, r.runs, r.dags, r.has_values, r.specs, r.members,
+    SELECT r.id, r.class, r.n, r.priority, r.reply_to, r.queued_at, r.runs, r.dags, r.versions, r.specs, r.members,
            r.claim_time, (r.want - r.before)::integer AS take
     FROM ranked r WHERE r.before < r.want AND r.before + r.n > r.want + r.slack
 ), whole AS (
@@ -78,13 +78,13 @@ WITH me AS MATERIALIZED (
     WHERE d.id = (SELECT c.id FROM cut c)
 ), part AS (
     INSERT INTO cyclonetix__state.dispatches
-        (class, n, priority, reply_to, queued_at, runs, dags, has_values, specs, members, claimed_at, claimed_by)
+        (class, n, priority, reply_to, queued_at, runs, dags, versions, specs, members, claimed_at, claimed_by)
     SELECT c.class, c.take, c.priority, c.reply_to, c.queued_at, c.runs, c.dags,
-           c.has_values, c.specs, substring(c.members FROM 1 FOR 12 * c.take), c.claim_time, @agent
+           c.versions, c.specs, substring(c.members FROM 1 FOR 12 * c.take), c.claim_time, @agent
     FROM cut c
     RETURNING *
 )
-SELECT t.id, t.n, t.priority, t.reply_to, t.runs, t.dags, t.has_values, t.specs, t.members, t.claimed_at::timestamptz AS claimed_at
+SELECT t.id, t.n, t.priority, t.reply_to, t.runs, t.dags, t.versions, t.specs, t.members, t.claimed_at::timestamptz AS claimed_at
 FROM (SELECT * FROM whole UNION ALL SELECT * FROM part) AS t
 ORDER BY t.priority, t.id;
 
@@ -97,7 +97,7 @@ JOIN cyclonetix__state.dispatches d ON u.run_id = ANY (d.runs) AND d.claimed_by 
 
 -- name: ListClaimedAfter :many
 -- What an agent claimed after a time: the answer to a claim whose answer was lost.
-SELECT id, n, priority, reply_to, runs, dags, has_values, specs, members, claimed_at::timestamptz AS claimed_at
+SELECT id, n, priority, reply_to, runs, dags, versions, specs, members, claimed_at::timestamptz AS claimed_at
 FROM cyclonetix__state.dispatches
 WHERE claimed_by = @agent::bigint AND claimed_at > @after::timestamptz AND NOT lost
 ORDER BY priority, id;

@@ -1,14 +1,15 @@
 -- name: InsertMail :exec
-INSERT INTO cyclonetix__state.mailbox (bucket, kind, run_id, actor) VALUES (@bucket, @kind, @run_id, @actor);
+INSERT INTO cyclonetix__state.mailbox (bucket, kind, run_id, actor, body) VALUES (@bucket, @kind, @run_id, @actor, @body);
 
 -- name: InsertReport :exec
 INSERT INTO cyclonetix__state.mailbox (bucket, kind, body) VALUES (@bucket, 2, @body);
 
 -- name: InsertSubmitMail :exec
-INSERT INTO cyclonetix__state.mailbox (bucket, kind, run_id, plan, dag_id, has_values)
-SELECT u.bucket, 1, u.run_id, u.plan, u.dag_id, u.has_values
-FROM ROWS FROM (unnest(@buckets::smallint[]), unnest(@run_ids::uuid[]), unnest(@plans::uuid[]), unnest(@dag_ids::text[]), unnest(@has_values::boolean[]))
-     AS u (bucket, run_id, plan, dag_id, has_values);
+INSERT INTO cyclonetix__state.mailbox (bucket, kind, run_id, plan, dag_id, has_values, body)
+SELECT u.bucket, 1, u.run_id, u.plan, u.dag_id, u.has_values, nullif(u.body, '')
+FROM ROWS FROM (unnest(@buckets::smallint[]), unnest(@run_ids::uuid[]), unnest(@plans::uuid[]), unnest(@dag_ids::text[]), unnest(@has_values::boolean[]),
+                unnest(@options::bytea[]))
+     AS u (bucket, run_id, plan, dag_id, has_values, body);
 
 -- name: ReadMail :many
 -- Each bucket is read above its own mark, so that rows that were deleted under an old snapshot are not walked through.

@@ -34,15 +34,44 @@ FROM ROWS FROM (unnest(@nodes::integer[]), unnest(@names::text[]), unnest(@specs
 -- name: ListPlanNodes :many
 SELECT node, name, spec, dependencies FROM cyclonetix__state.plan_nodes WHERE plan = @plan ORDER BY node;
 
--- name: ListPlanNodesWithTasks :many
+-- name: WriteRunNodes :exec
+WITH written AS (
+    INSERT INTO cyclonetix__state.run_nodes (run_id, node, spec, name, dependencies, iteration_of)
+    SELECT u.run_id, u.node, u.spec, u.name, u.dependencies::integer[], nullif(u.iteration_of, '')
+    FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@nodes::integer[]), unnest(@specs::uuid[]), unnest(@names::text[]),
+                    unnest(@dependencies::text[]), unnest(@iterations_of::text[])) AS u (run_id, node, spec, name, dependencies, iteration_of)
+    ON CONFLICT (run_id, node) DO UPDATE
+    SET spec = excluded.spec, name = excluded.name, dependencies = excluded.dependencies, iteration_of = excluded.iteration_of
+    RETURNING 1
+)
+SELECT cyclonetix__state.expect_rows('nodes of runs', @wanted, count(*)) FROM written;
+
+-- name: ListRunNodes :many
+SELECT node, name, spec, dependencies FROM cyclonetix__state.run_nodes WHERE run_id = @run_id ORDER BY node;
+
+-- name: ListRunNodeNames :many
+SELECT node, name FROM cyclonetix__state.run_nodes WHERE run_id = @run_id AND node >= @first ORDER BY node;
+
+-- name: ListPlanNames :many
+SELECT name FROM cyclonetix__state.plan_nodes WHERE plan = @plan ORDER BY node;
+
+-- name: ListRunPlan :many
+-- The nodes of a run: those of its plan, unless they have other parents now, and those that were added.
 SELECT n.node, n.name, n.dependencies, s.task_id
 FROM cyclonetix__state.plan_nodes n JOIN cyclonetix__state.task_specs s ON s.hash = n.spec
-WHERE n.plan = @plan ORDER BY n.node;
+WHERE n.plan = @plan AND NOT EXISTS (SELECT FROM cyclonetix__state.run_nodes g WHERE g.run_id = @run_id AND g.node = n.node)
+UNION ALL
+SELECT g.node, g.name, g.dependencies, s.task_id
+FROM cyclonetix__state.run_nodes g JOIN cyclonetix__state.task_specs s ON s.hash = g.spec
+WHERE g.run_id = @run_id
+ORDER BY 1;
 
 -- name: ListPlanSpecs :many
+-- In a fixed order: nodes that are added to a run refer to them by number.
 SELECT s.hash, s.body
 FROM cyclonetix__state.task_specs s
-WHERE s.hash IN (SELECT n.spec FROM cyclonetix__state.plan_nodes n WHERE n.plan = @plan);
+WHERE s.hash IN (SELECT n.spec FROM cyclonetix__state.plan_nodes n WHERE n.plan = @plan)
+ORDER BY s.hash;
 
 -- name: ListTaskSpecs :many
 SELECT hash, body FROM cyclonetix__state.task_specs WHERE hash = ANY (@hashes::uuid[]);

@@ -27,3 +27,8 @@ SELECT pg_try_advisory_xact_lock(@key::bigint) AS locked;
 
 -- name: Notify :exec
 SELECT pg_notify(@channel, @payload);
+
+-- name: RaiseSetting :exec
+-- Times in RFC 3339 and UTC are in the order of their texts.
+INSERT INTO cyclonetix__state.settings AS s (name, value) VALUES (@name, @value)
+ON CONFLICT (name) DO UPDATE SET value = greatest(s.value, excluded.value);

@@ -7,10 +7,18 @@ FROM generate_series(1, @wanted::integer) AS i;
 
 -- name: InsertEndedTaskRuns :exec
 -- Task runs that end without ever having been queued.
-INSERT INTO cyclonetix__state.task_runs (run_id, node, status, attempt, delivery, cause, end_time)
-SELECT u.run_id, u.node, u.status, 0, 0, u.cause, @end_time::timestamptz
-FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@nodes::integer[]), unnest(@statuses::smallint[]), unnest(@causes::smallint[]))
-     AS u (run_id, node, status, cause);
+INSERT INTO cyclonetix__state.task_runs (run_id, node, status, attempt, delivery, cause, end_time, reason)
+SELECT u.run_id, u.node, u.status, u.attempt, u.delivery, u.cause, @end_time::timestamptz, nullif(u.reason, '')
+FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@nodes::integer[]), unnest(@statuses::smallint[]), unnest(@attempts::smallint[]),
+                unnest(@deliveries::smallint[]), unnest(@causes::smallint[]), unnest(@reasons::text[]))
+     AS u (run_id, node, status, attempt, delivery, cause, reason);
+
+-- name: InsertWaitingTaskRuns :exec
+-- Task runs that wait for something else than an agent before they were queued.
+INSERT INTO cyclonetix__state.task_runs (run_id, queued_time, node, status, attempt, delivery, cause)
+SELECT u.run_id, @queued_time::timestamptz, u.node, 3, u.attempt, u.delivery, u.cause
+FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@nodes::integer[]), unnest(@attempts::smallint[]), unnest(@deliveries::smallint[]),
+                unnest(@causes::smallint[])) AS u (run_id, node, attempt, delivery, cause);
 
 -- name: EndTaskRuns :exec
 -- An upsert and no UPDATE ... FROM, because the latter's join becomes a scan on a young partition. A row that
@@ -49,15 +57,16 @@ WITH written AS (
 SELECT cyclonetix__state.expect_rows('reasons of task runs', @wanted, count(*) FILTER (WHERE queued_time > '-infinity')) FROM written;
 
 -- name: RequeueTaskRuns :exec
--- Task runs that are queued again or wait for that (status 1 or 3).
+-- Task runs that are queued again or wait for that (status 1 or 3). Those that wait for a retry's delay (cause 0) keep the time at
+-- which they were queued.
 WITH written AS (
     INSERT INTO cyclonetix__state.task_runs AS t (run_id, queued_time, node, status, attempt, delivery, cause)
-    SELECT u.run_id, '-infinity', u.node, u.status, u.attempt, u.delivery, 0
+    SELECT u.run_id, '-infinity', u.node, u.status, u.attempt, u.delivery, u.cause
     FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@nodes::integer[]), unnest(@statuses::smallint[]), unnest(@attempts::smallint[]),
-                    unnest(@deliveries::smallint[])) AS u (run_id, node, status, attempt, delivery)
+                    unnest(@deliveries::smallint[]), unnest(@causes::smallint[])) AS u (run_id, node, status, attempt, delivery, cause)
     ON CONFLICT (run_id, node) DO UPDATE
-    SET status = excluded.status, attempt = excluded.attempt, delivery = excluded.delivery, cause = 0, exit_code = NULL,
-        queued_time = CASE excluded.status WHEN 1 THEN @queued_time::timestamptz ELSE t.queued_time END,
+    SET status = excluded.status, attempt = excluded.attempt, delivery = excluded.delivery, cause = excluded.cause, exit_code = NULL,
+        queued_time = CASE WHEN excluded.status = 1 OR excluded.cause <> 0 THEN @queued_time::timestamptz ELSE t.queued_time END,
         start_time = NULL, end_time = NULL, agent = NULL, reason = NULL
     WHERE t.status IN (1, 3)
     RETURNING t.queued_time
@@ -65,27 +74,68 @@ WITH written AS (
 SELECT cyclonetix__state.expect_rows('requeued task runs', @wanted, count(*) FILTER (WHERE queued_time > '-infinity')) FROM written;
 
 -- name: InsertAttempts :exec
-INSERT INTO cyclonetix__state.attempts (run_id, node, attempt, status, cause, exit_code, start_time, end_time, agent, reason)
-SELECT u.run_id, u.node, u.attempt, u.status, u.cause, nullif(u.exit_code, -1), nullif(u.start_time, '0001-01-01 00:00:00+00'),
+-- Before the rows of the task runs are written anew: these tell when the attempts were queued. The bounds of the runs' ids let
+-- the server look into their partitions only.
+INSERT INTO cyclonetix__state.attempts (run_id, node, attempt, status, cause, exit_code, queued_time, start_time, end_time, agent, reason)
+SELECT u.run_id, u.node, u.attempt, u.status, u.cause, nullif(u.exit_code, -1),
+       (SELECT t.queued_time FROM cyclonetix__state.task_runs t
+        WHERE t.run_id = u.run_id AND t.node = u.node AND t.run_id >= @least AND t.run_id <= @greatest LIMIT 1), nullif(u.start_time, '0001-01-01 00:00:00+00'),
        nullif(u.end_time, '0001-01-01 00:00:00+00'), nullif(u.agent, 0), nullif(u.reason, '')
 FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@nodes::integer[]), unnest(@attempts::smallint[]), unnest(@statuses::smallint[]),
                 unnest(@causes::smallint[]), unnest(@exit_codes::integer[]), unnest(@start_times::timestamptz[]),
                 unnest(@end_times::timestamptz[]), unnest(@agents::bigint[]), unnest(@reasons::text[]))
      AS u (run_id, node, attempt, status, cause, exit_code, start_time, end_time, agent, reason);
 
+-- name: ResetTaskRuns :exec
+-- Task runs of one run that are pending again: they have no row, no output and no timer.
+WITH gone AS (
+    DELETE FROM cyclonetix__state.task_runs t WHERE t.run_id = @run_id AND t.node = ANY (@nodes::integer[]) AND t.status >= 10 RETURNING 1
+), outputs AS (
+    DELETE FROM cyclonetix__state.outputs o WHERE o.run_id = @run_id AND o.node = ANY (@nodes::integer[])
+), timers AS (
+    DELETE FROM cyclonetix__state.timers i WHERE i.run_id = @run_id AND i.node = ANY (@nodes::integer[])
+)
+SELECT cyclonetix__state.expect_rows('reset task runs', cardinality(@nodes::integer[]), count(*)) FROM gone;
+
+-- name: RetireTaskRuns :exec
+-- Task runs of one run whose last attempt was the end, and now is one that a later one superseded. What it gave is taken back.
+-- Their rows wait, to be written by a later statement of the same commit.
+WITH ended AS (
+    SELECT t.node, t.attempt, t.status, t.cause, t.exit_code, t.queued_time, t.start_time, t.end_time, t.agent, t.reason
+    FROM cyclonetix__state.task_runs t
+    WHERE t.run_id = @run_id AND t.node = ANY (@nodes::integer[]) AND t.status >= 10 AND t.attempt >= 1
+), kept AS (
+    INSERT INTO cyclonetix__state.attempts (run_id, node, attempt, status, cause, retired, exit_code, queued_time, start_time, end_time, agent, reason)
+    SELECT @run_id::uuid, e.node, e.attempt, e.status, e.cause, 1, e.exit_code, e.queued_time, e.start_time, e.end_time, e.agent, e.reason FROM ended e
+    ON CONFLICT (run_id, node, attempt) DO UPDATE SET retired = 2 -- it ended while it waited for the next one
+    RETURNING 1
+), revived AS (
+    UPDATE cyclonetix__state.task_runs t
+    SET status = 3, cause = 0, exit_code = NULL, start_time = NULL, end_time = NULL, agent = NULL, reason = NULL
+    WHERE t.run_id = @run_id AND t.node = ANY (@nodes::integer[]) AND t.status >= 10 AND t.attempt >= 1
+    RETURNING 1
+), outputs AS (
+    DELETE FROM cyclonetix__state.outputs o WHERE o.run_id = @run_id AND o.node = ANY (@nodes::integer[])
+)
+SELECT cyclonetix__state.expect_rows('retired task runs', cardinality(@nodes::integer[]), (SELECT count(*) FROM kept)),
+       cyclonetix__state.expect_rows('revived task runs', cardinality(@nodes::integer[]), (SELECT count(*) FROM revived));
+
 -- name: LoadTaskRuns :many
--- The rows of one run, with how often earlier attempts used up retries and rescues.
-SELECT t.node, t.status, t.attempt, t.delivery,
+-- The rows of one run, with how often earlier attempts used up retries, since the last one that was retired, and rescues.
+SELECT t.node, t.status, t.cause, t.attempt, t.delivery,
        (SELECT count(*) FROM cyclonetix__state.attempts a
-        WHERE a.run_id = t.run_id AND a.node = t.node AND a.cause NOT IN (7, 8))::integer AS retried,
+        WHERE a.run_id = t.run_id AND a.node = t.node AND a.cause NOT IN (7, 8)
+          AND a.retired <> 1 AND a.attempt > coalesce((SELECT max(b.attempt) FROM cyclonetix__state.attempts b
+                                    WHERE b.run_id = t.run_id AND b.node = t.node
+                                      AND b.retired > 0 AND b.attempt < t.attempt), 0))::integer AS retried,
        (SELECT count(*) FROM cyclonetix__state.attempts a
-        WHERE a.run_id = t.run_id AND a.node = t.node AND a.cause = 7)::integer AS rescued
+        WHERE a.run_id = t.run_id AND a.node = t.node AND a.cause = 7 AND a.retired <> 1)::integer AS rescued
 FROM cyclonetix__state.task_runs t
-WHERE t.run_id = @run_id AND (t.attempt > 1 OR t.status = 3)
+WHERE t.run_id = @run_id AND (t.attempt > 1 OR t.status IN (3, 12, 14))
 UNION ALL
-SELECT t.node, t.status, t.attempt, t.delivery, 0, 0
+SELECT t.node, t.status, t.cause, t.attempt, t.delivery, 0, 0
 FROM cyclonetix__state.task_runs t
-WHERE t.run_id = @run_id AND NOT (t.attempt > 1 OR t.status = 3);
+WHERE t.run_id = @run_id AND NOT (t.attempt > 1 OR t.status IN (3, 12, 14));
 
 -- name: WriteTimers :exec
 INSERT INTO cyclonetix__state.timers (bucket, run_id, node, kind, due)

@@ -74,6 +74,11 @@ SELECT node, name, task_id, queue, priority, status, attempt, queued_time, start
        coalesce(cause, '')::text AS cause, reason, agent_id
 FROM cyclonetix.task_runs WHERE run_uuid = @run_id ORDER BY node;
 
+-- name: ListEventViews :many
+SELECT at, kind, coalesce(node, -1)::integer AS node, coalesce(name, '')::text AS name, coalesce(attempt, 0)::integer AS attempt,
+       coalesce(cause, '')::text AS cause, coalesce(actor, '')::text AS actor, coalesce(reason, '')::text AS reason, detail
+FROM cyclonetix.events WHERE run_uuid = @run_id ORDER BY at, place, id, node;
+
 -- name: ListQueueViews :many
 SELECT * FROM cyclonetix.queues ORDER BY name;
 

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cyclonetix/cyclonetix/internal/api"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
 func (p *program) listDAGs() *cobra.Command {
@@ -28,9 +30,9 @@ func (p *program) listDAGs() *cobra.Command {
 			}
 			rows := make([][]cell, len(list.DAGs))
 			for i, dag := range list.DAGs {
-				rows[i] = []cell{text(dag.ID), text(strconv.Itoa(len(dag.Tasks))), text(dag.Context), text(oneLine(dag.Description))}
+				rows[i] = []cell{text(dag.ID), text(strconv.Itoa(len(dag.Tasks))), text(scheduleText(dag.Schedule)), text(dag.Context), text(oneLine(dag.Description))}
 			}
-			p.writeTable([]column{{title: "DAG"}, {"TASKS", true}, {title: "CONTEXT"}, {title: "DESCRIPTION"}}, rows)
+			p.writeTable([]column{{title: "DAG"}, {"TASKS", true}, {title: "SCHEDULE"}, {title: "CONTEXT"}, {title: "DESCRIPTION"}}, rows)
 			return nil
 		}),
 	}
@@ -40,17 +42,23 @@ func (p *program) listDAGs() *cobra.Command {
 
 // allDAGs reads all pages of a list.
 func allDAGs(ctx context.Context, service api.Service, query api.DefinitionQuery) (*api.DAGList, error) {
-	query.Limit = api.MaxLimit
 	all := &api.DAGList{DAGs: []api.DAGDefinition{}}
-	for {
-		page, err := service.DAGs(ctx, &query)
+	err := allPages(query, func(query *api.DefinitionQuery) (count, total int, err error) {
+		page, err := service.DAGs(ctx, query)
 		if err != nil {
-			return nil, err
+			return 0, 0, err
 		}
 		all.DAGs = append(all.DAGs, page.DAGs...)
 		all.Total, all.Limit = page.Total, len(all.DAGs)
-		if query.Offset += len(page.DAGs); len(page.DAGs) == 0 || query.Offset >= page.Total {
-			return all, nil
-		}
+		return len(page.DAGs), page.Total, nil
+	})
+	return all, err
+}
+
+// scheduleText says when a DAG runs by itself; empty for never.
+func scheduleText(when *workflow.Schedule) string {
+	if when == nil {
+		return ""
 	}
+	return strings.TrimSpace(when.Cron + " " + when.Timezone)
 }

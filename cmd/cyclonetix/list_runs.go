@@ -43,7 +43,7 @@ func (p *program) listRuns() *cobra.Command {
 		}),
 	}
 	flags := command.Flags()
-	flags.StringSliceVar(&statuses, "status", nil, "only runs with a `status`: pending, running, completed, failed, cancelled")
+	flags.StringSliceVar(&statuses, "status", nil, "only runs with a `status`: pending, running, paused, completed, failed, cancelled")
 	flags.StringVar(&query.DAGID, "dag", "", "only runs of a DAG, or of a task by outcome, with this `id`")
 	flags.IntVar(&limit, "limit", limit, "at most so many `runs`")
 	flags.StringVar(&since, "since", "", "only runs made since a `time`: an age (1h, 2d), a date, or RFC 3339")
@@ -106,7 +106,7 @@ func (p *program) writeRuns(list *api.RunList) {
 // progress is how many of a run's task runs are completed, and failed.
 func progress(run *api.Run) string {
 	completed, failed := counts(run)
-	line := fmt.Sprintf("%d/%d", completed, run.TaskCount)
+	line := fmt.Sprintf("%d/%d", completed, taskCount(run))
 	if failed > 0 {
 		line += fmt.Sprintf(", %d failed", failed)
 	}
@@ -129,3 +129,6 @@ func counts(run *api.Run) (completed, failed int) {
 	}
 	return completed, failed
 }
+
+// taskCount is the number of a run's tasks. Those that it got while it runs may not be counted yet.
+func taskCount(run *api.Run) int { return max(run.TaskCount, len(run.Tasks)) }

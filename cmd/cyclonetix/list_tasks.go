@@ -45,19 +45,17 @@ func (p *program) listTasks() *cobra.Command {
 
 // allTasks reads all pages of a list.
 func allTasks(ctx context.Context, service api.Service, query api.DefinitionQuery) (*api.TaskList, error) {
-	query.Limit = api.MaxLimit
 	all := &api.TaskList{Tasks: []api.TaskDefinition{}}
-	for {
-		page, err := service.Tasks(ctx, &query)
+	err := allPages(query, func(query *api.DefinitionQuery) (count, total int, err error) {
+		page, err := service.Tasks(ctx, query)
 		if err != nil {
-			return nil, err
+			return 0, 0, err
 		}
 		all.Tasks = append(all.Tasks, page.Tasks...)
 		all.Total, all.Limit = page.Total, len(all.Tasks)
-		if query.Offset += len(page.Tasks); len(page.Tasks) == 0 || query.Offset >= page.Total {
-			return all, nil
-		}
-	}
+		return len(page.Tasks), page.Total, nil
+	})
+	return all, err
 }
 
 // oneLine is the first line of a text.

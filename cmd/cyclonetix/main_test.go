@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -29,14 +30,37 @@ func TestMain(m *testing.M) {
 //
 // Each script has a cluster of its own, a free port, and a folder for an embedded database. EXAMPLES is
 // the folder of the examples.
-func TestScripts(t *testing.T) {
-	var clusters atomic.Int32
+func TestScripts(t *testing.T) { runScripts(t, "testdata") }
+
+// TestScriptsOnPostgres runs some of the scripts once more, with the embedded database.
+func TestScriptsOnPostgres(t *testing.T) {
+	folder := t.TempDir()
+	for _, name := range []string{"control.txt", "rerun.txt", "backfill.txt", "fresh.txt"} {
+		script, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := bytes.Replace(script, []byte("serve --backend memory "), []byte("serve "), 1)
+		if bytes.Equal(changed, script) {
+			t.Fatalf("%s does not start a server with its state in memory", name)
+		}
+		if err := os.WriteFile(filepath.Join(folder, name), changed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runScripts(t, folder)
+}
+
+var clusters atomic.Int32
+
+func runScripts(t *testing.T, folder string) {
+	t.Helper()
 	examples, err := filepath.Abs("../../examples")
 	if err != nil {
 		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
+		Dir:                 folder,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

@@ -79,7 +79,12 @@ func (p *program) root() *cobra.Command {
 
 	p.serveHere(root)
 	root.AddCommand(
-		p.serve(), p.scheduleTask(), p.scheduleDAG(), p.listTasks(), p.listDAGs(), p.listRuns(), p.showRun(), p.logs(), p.cancelRun(),
+		p.serve(), p.scheduleTask(), p.scheduleDAG(), p.backfill(), p.listTasks(), p.listDAGs(), p.listContexts(), p.listParameterSets(),
+		p.listRuns(), p.showRun(), p.logs(), p.cancelRun(), p.pauseRun(), p.resumeRun(), p.rerun(),
+		p.controlTask(api.ActionApprove, "Let a task start that waits for an approval"),
+		p.controlTask(api.ActionReject, "Fail a task that waits for an approval"),
+		p.controlTask(api.ActionRetry, "Run a task again that has ended, and what ended only because of it"),
+		p.controlTask(api.ActionSkip, "Let a task count as absent that failed, or has not started"),
 		p.validateYAML(), p.verifyConfig(), p.migrate(), p.sql(), p.bench(), p.version(),
 	)
 	return root

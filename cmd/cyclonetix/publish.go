@@ -26,6 +26,8 @@ type publisher struct {
 	logger  *slog.Logger
 
 	publishing sync.Mutex // one at a time
+	// changed signals that there is a new revision.
+	changed chan struct{}
 
 	mu      sync.Mutex
 	catalog *spec.Catalog
@@ -37,6 +39,7 @@ func newPublisher(backend engine.Backend, settings *config.Config, logger *slog.
 	return &publisher{
 		backend: backend, loader: spec.NewLoader(directoriesOf(settings), spec.Defaults{Queue: settings.DefaultQueue}),
 		queues: declaredQueues(settings), source: settings.TaskDirectory, logger: logger,
+		changed: make(chan struct{}, 1),
 	}
 }
 
@@ -82,7 +85,7 @@ func (p *publisher) publish(ctx context.Context) error {
 
 	var current []engine.Definition
 	withheld, entangled := map[key]bool{}, map[key]bool{}
-	for _, kind := range []spec.Kind{spec.KindTask, spec.KindDAG, spec.KindContext} {
+	for _, kind := range spec.Kinds {
 		for definition := range catalog.Definitions(kind) {
 			current = append(current, stored(definition))
 		}
@@ -116,6 +119,10 @@ func (p *publisher) publish(ctx context.Context) error {
 	}
 	if changed {
 		p.logger.Info("definitions are published", "revision", revision, "definitions", len(current))
+		select {
+		case p.changed <- struct{}{}:
+		default: // nobody has looked since the last time
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

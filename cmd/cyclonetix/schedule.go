@@ -14,6 +14,7 @@ import (
 // scheduling is what the commands that start a run have in common.
 type scheduling struct {
 	settings     api.Settings
+	task         api.TaskSettings
 	parameters   []string
 	env          []string
 	wait, dryRun bool
@@ -24,9 +25,22 @@ func (s *scheduling) addFlags(command *cobra.Command) {
 	flags.StringVar(&s.settings.Context, "context", "", "`id` of the context for all tasks")
 	flags.StringArrayVar(&s.parameters, "param", nil, "parameter `K=V` for every task that declares K, or TASK.K=V for one task; may be repeated")
 	flags.StringArrayVar(&s.env, "env", nil, "environment variable `K=V` for all tasks, over everything else; may be repeated")
+	flags.StringArrayVar(&s.settings.ParameterSets, "param-set", nil, "`id` of a parameter set for all tasks that declare its parameters, under --param; may be repeated")
+	optionalNumber(flags, &s.settings.Priority, "priority", "`number` from 1 (first) to 4, of all tasks")
+	optionalNumber(flags, &s.settings.MaxParallel, "max-parallel", "`number` of tasks that may run at once; 0 for no bound")
 	flags.StringVar(&s.settings.RunID, "run-id", "", "an `id` of your own for the run")
 	flags.BoolVar(&s.wait, "wait", false, "watch the run until it has ended; exit with 1 when it failed")
 	flags.BoolVar(&s.dryRun, "dry-run", false, "show what would run, in which order; start nothing")
+}
+
+// addTaskFlags adds the flags that mean the task that is asked for.
+func (s *scheduling) addTaskFlags(command *cobra.Command) {
+	flags := command.Flags()
+	optionalText(flags, &s.task.Queue, "queue", "`queue` of the task, not of those that it depends on")
+	optionalSeconds(flags, &s.settings.TimeoutSeconds, "timeout", "`seconds` that an attempt of the task may take; 0 for the agent's default")
+	optionalNumber(flags, &s.task.Retries, "retries", "how `often` a failed attempt of the task is tried again")
+	optionalSeconds(flags, &s.task.RetryDelaySeconds, "retry-delay", "`seconds` before the first of them")
+	flags.BoolVar(&s.task.IgnoreDependencies, "ignore-dependencies", false, "run the task alone, whatever it depends on")
 }
 
 // read takes the values of the flags into the settings.

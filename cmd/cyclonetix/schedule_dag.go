@@ -31,5 +31,6 @@ func (p *program) scheduleDAG() *cobra.Command {
 		}),
 	}
 	s.addFlags(command)
+	optionalSeconds(command.Flags(), &s.settings.TimeoutSeconds, "timeout", "`seconds` that the whole run may take; 0 for no bound")
 	return command
 }

@@ -18,13 +18,13 @@ func (p *program) scheduleTask() *cobra.Command {
 		PreRunE: func(command *cobra.Command, _ []string) error { return p.usage(command, s.read()) },
 		RunE: p.withService(func(ctx context.Context, service api.Service, args []string) error {
 			if s.dryRun {
-				plan, err := service.Plan(ctx, &api.PlanRequest{TaskID: args[0], Settings: s.settings})
+				plan, err := service.Plan(ctx, &api.PlanRequest{TaskID: args[0], Settings: s.settings, TaskSettings: s.task})
 				if err != nil {
 					return err
 				}
 				return p.writePlan(plan)
 			}
-			scheduled, err := service.ScheduleTask(ctx, &api.ScheduleTask{TaskID: args[0], Settings: s.settings})
+			scheduled, err := service.ScheduleTask(ctx, &api.ScheduleTask{TaskID: args[0], Settings: s.settings, TaskSettings: s.task})
 			if err != nil {
 				return err
 			}
@@ -32,5 +32,6 @@ func (p *program) scheduleTask() *cobra.Command {
 		}),
 	}
 	s.addFlags(command)
+	s.addTaskFlags(command)
 	return command
 }

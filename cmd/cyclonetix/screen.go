@@ -46,7 +46,16 @@ func (s *screen) lines(run *api.Run, now time.Time, columns, most int) []string 
 	lines := []string{s.head(run, now, columns)}
 	tasks := run.Tasks
 	room := most - 1
+	decide := slices.IndexFunc(tasks, func(task api.Task) bool { return waitsForApproval(&task) })
+	if room < 4 {
+		decide = -1
+	}
+	if decide >= 0 {
+		room--
+	}
 	if len(tasks) > room {
+		lines = append(lines, "  "+clip(states(tasks), columns-2))
+		room--
 		tasks = slices.SortedStableFunc(slices.Values(tasks), func(a, b api.Task) int {
 			return cmp.Or(cmp.Compare(urgency(a.Status), urgency(b.Status)), b.EndTime.Compare(a.EndTime))
 		})[:room-1]
@@ -61,6 +70,9 @@ func (s *screen) lines(run *api.Run, now time.Time, columns, most int) []string 
 	}
 	if hidden := len(run.Tasks) - len(tasks); hidden > 0 {
 		lines = append(lines, s.paint(s.err, dim, clip(fmt.Sprintf("  and %s more", count(hidden, "task")), columns)))
+	}
+	if decide >= 0 {
+		lines = append(lines, s.paint(s.err, bold, clip("  "+howToDecide(run, &run.Tasks[decide]), columns)))
 	}
 	return lines
 }
@@ -97,17 +109,31 @@ func (s *screen) task(task *api.Task, now time.Time, columns, names int) string 
 	if task.Attempt > 1 {
 		words += fmt.Sprintf("  attempt %d", task.Attempt)
 	}
-	if reason := why(task); reason != "" && task.Status != workflow.TaskCompleted {
+	if reason := reasonShown(task); reason != "" {
 		words += "  " + reason
 	}
 	return "  " + s.paint(s.err, looks.colour, looks.mark) + " " + name + "  " + clip(words, max(0, columns-names-6))
 }
 
-// urgency orders states by how much a watcher wants to see them.
-func urgency(status workflow.TaskStatus) int {
-	order := []workflow.TaskStatus{
-		workflow.TaskFailed, workflow.TaskRunning, workflow.TaskWaiting, workflow.TaskQueued, workflow.TaskCompleted,
-		workflow.TaskPending, workflow.TaskUpstreamFailed, workflow.TaskCancelled, workflow.TaskSkipped,
+// states are the numbers of tasks in each state.
+func states(tasks []api.Task) string {
+	counts := map[workflow.TaskStatus]int{}
+	for i := range tasks {
+		counts[tasks[i].Status]++
 	}
-	return slices.Index(order, status)
+	var words []string
+	for _, status := range byUrgency {
+		if counts[status] > 0 {
+			words = append(words, fmt.Sprintf("%d %s", counts[status], status))
+		}
+	}
+	return strings.Join(words, "  ")
 }
+
+// byUrgency are the states in the order in which a watcher wants to see them.
+var byUrgency = []workflow.TaskStatus{
+	workflow.TaskFailed, workflow.TaskRunning, workflow.TaskWaiting, workflow.TaskQueued, workflow.TaskCompleted,
+	workflow.TaskPending, workflow.TaskUpstreamFailed, workflow.TaskCancelled, workflow.TaskSkipped,
+}
+
+func urgency(status workflow.TaskStatus) int { return slices.Index(byUrgency, status) }

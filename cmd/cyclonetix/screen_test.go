@@ -108,3 +108,62 @@ func TestHarmless(t *testing.T) {
 		}
 	}
 }
+
+// TestScreenSumsUp draws a run with more tasks than lines: what of it moves, how many are in each state, and what a
+// person is to decide.
+func TestScreenSumsUp(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	run := &api.Run{RunID: "r", Status: workflow.RunRunning, StartTime: now.Add(-time.Minute), TaskCount: 100}
+	for i := range 120 { // twenty were added that are not counted yet
+		run.Tasks = append(run.Tasks, api.Task{ID: fmt.Sprintf("t%d", i), Status: workflow.TaskCompleted})
+	}
+	for i, status := range []workflow.TaskStatus{workflow.TaskFailed, workflow.TaskRunning, workflow.TaskSkipped, workflow.TaskWaiting} {
+		run.Tasks[100+i].Status = status
+	}
+	run.Tasks[102].Cause = "not_chosen"
+	run.Tasks[103].Cause, run.Tasks[103].Message = "approval", "Is it good?"
+	s := &screen{program: &program{err: &bytes.Buffer{}}}
+	text := strings.Join(s.lines(run, now, 100, 8), "\n")
+	for _, part := range []string{
+		"116/120", "1 failed  1 running  1 waiting  116 completed  1 skipped", "t100", "t101", "t103", "waits for approval: Is it good?",
+		"approve r t103, or reject",
+	} {
+		if !strings.Contains(text, part) {
+			t.Errorf("there is no %q in\n%s", part, text)
+		}
+	}
+	if strings.Contains(text, "not chosen") {
+		t.Errorf("a skipped task comes before one that moves:\n%s", text)
+	}
+	run.Tasks, run.TaskCount = run.Tasks[100:104], 4
+	if text = strings.Join(s.lines(run, now, 100, 8), "\n"); !strings.Contains(text, "not chosen") || strings.Contains(text, "1 failed  1 running") {
+		t.Errorf("a small run is not shown as it is:\n%s", text)
+	}
+}
+
+func TestTransitionsOfWaitingTasks(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	view := &transitions{program: &program{err: &out}, states: map[string]shown{}}
+	task := func(id string, status workflow.TaskStatus, cause string) api.Task {
+		return api.Task{ID: id, TaskRunID: "x." + id, Status: status, Cause: cause, Attempt: 1}
+	}
+	run := &api.Run{RunID: "r", DAGID: "d", Status: workflow.RunRunning, Tasks: []api.Task{
+		task("a", workflow.TaskWaiting, ""), task("b", workflow.TaskWaiting, "approval"), task("c", workflow.TaskSkipped, "not_chosen"), task("d", workflow.TaskCompleted, "kept"),
+	}}
+	view.show(run, time.Now())
+	run.Status = workflow.RunPaused
+	run.Tasks[0].Cause = "paused"
+	run.Tasks = append(run.Tasks, task("b#2", workflow.TaskQueued, ""))
+	view.show(run, time.Now())
+	got := out.String()
+	for _, part := range []string{
+		"a waiting: waits to be tried again\n", "b waiting: waits for approval\n", "approve r b, or reject\n", "c skipped: not chosen\n",
+		"d completed: kept from an earlier run\n", "run r of d paused\n", "a waiting: the run is paused\n", "b#2 queued\n",
+	} {
+		if strings.Count(got, part) != 1 {
+			t.Errorf("there is not one %q in\n%s", part, got)
+		}
+	}
+}

@@ -34,6 +34,12 @@ func (p *program) showRun() *cobra.Command {
 				return writeJSON(p.out, run)
 			}
 			p.writeRun(run, showTasks)
+			if !run.Status.Ended() && !showTasks { // it may wait for somebody
+				if run, err = service.Run(ctx, args[0], api.Include{Tasks: true}); err != nil {
+					return err
+				}
+			}
+			p.writeHints(run)
 			return nil
 		}),
 	}
@@ -51,6 +57,7 @@ func (p *program) writeRun(run *api.Run, tasks bool) {
 	fields := [][2]string{
 		{"run", run.RunID}, {kind, run.DAGID}, {"status", p.paint(p.out, runLooks[run.Status].colour, run.Status.String())},
 		{"reason", run.Reason}, {"tasks", completion(run)}, {"context", run.Context},
+		{"for", logicalDate(run)}, {"rerun of", run.RerunOf},
 		{"created", moment(run.CreatedTime, now)}, {"by", strings.TrimSpace(run.Actor + inBrackets(run.Cause))},
 		{"started", moment(run.StartTime, now)}, {"cancelled", moment(run.CancelTime, now)}, {"ended", moment(run.EndTime, now)},
 		{"duration", span(run.StartTime, run.EndTime, now)},
@@ -64,6 +71,33 @@ func (p *program) writeRun(run *api.Run, tasks bool) {
 		fmt.Fprintln(p.out)
 		p.writeTasks(run.Tasks, now)
 	}
+}
+
+func logicalDate(run *api.Run) string {
+	if run.LogicalDate.IsZero() {
+		return ""
+	}
+	return dateText(run.LogicalDate)
+}
+
+// writeHints says what a run waits for that a person can do.
+func (p *program) writeHints(run *api.Run) {
+	if run.Status == workflow.RunPaused {
+		p.talk("it is paused; let it go on: %s resume-run %s", calledAs(), run.RunID)
+	}
+	for i := range run.Tasks {
+		if task := &run.Tasks[i]; waitsForApproval(task) {
+			p.talk("%s %s; %s", task.ID, why(task), howToDecide(run, task))
+		}
+	}
+}
+
+func howToDecide(run *api.Run, task *api.Task) string {
+	return fmt.Sprintf("decide: %s approve %s %s, or reject", calledAs(), run.RunID, task.ID)
+}
+
+func waitsForApproval(task *api.Task) bool {
+	return task.Status == workflow.TaskWaiting && task.Cause == workflow.CauseApproval.String()
 }
 
 func (p *program) writeTasks(tasks []api.Task, now time.Time) {
@@ -87,24 +121,42 @@ func attempt(task *api.Task) string {
 	return strconv.Itoa(task.Attempt)
 }
 
-// why is the reason of a task run's end, as far as there is one to tell.
+// why is the reason of a task run's state, as far as there is one to tell.
 func why(task *api.Task) string {
 	switch {
 	case task.Error != "":
 		return oneLine(task.Error)
 	case task.ExitCode != nil && *task.ExitCode != 0:
 		return fmt.Sprintf("exit code %d", *task.ExitCode)
-	}
-	if task.Status == workflow.TaskUpstreamFailed || task.Status == workflow.TaskCancelled {
+	case waitsForApproval(task) && task.Message != "":
+		return "waits for approval: " + oneLine(task.Message)
+	case task.Status == workflow.TaskWaiting:
+		return waits[task.Cause]
+	case task.Status == workflow.TaskUpstreamFailed || task.Status == workflow.TaskCancelled:
 		return "" // the status says it
+	}
+	if words, ok := causes[task.Cause]; ok {
+		return words
 	}
 	return task.Cause
 }
 
+// waits and causes say in words why a task run waits, and why it came to its state, where the cause alone does not.
+var (
+	waits = map[string]string{
+		"": "waits to be tried again", workflow.CauseApproval.String(): "waits for approval", workflow.CausePaused.String(): "the run is paused",
+	}
+	causes = map[string]string{
+		workflow.CauseNotChosen.String(): "not chosen", workflow.CauseTriggerRule.String(): "its trigger rule cannot be met",
+		workflow.CauseKept.String(): "kept from an earlier run", workflow.CauseGroup.String(): "all its items",
+		workflow.CauseSkip.String(): "skipped by hand",
+	}
+)
+
 // completion says in words how many of a run's task runs are completed, and failed.
 func completion(run *api.Run) string {
 	completed, failed := counts(run)
-	text := fmt.Sprintf("%d of %s completed", completed, count(run.TaskCount, "task"))
+	text := fmt.Sprintf("%d of %s completed", completed, count(taskCount(run), "task"))
 	if failed > 0 {
 		text += fmt.Sprintf(", %d failed", failed)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/cyclonetix/cyclonetix/internal/discovery"
 	"github.com/cyclonetix/cyclonetix/internal/embedded"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/language"
 	"github.com/cyclonetix/cyclonetix/internal/orchestrator"
 	"github.com/cyclonetix/cyclonetix/internal/server"
 )
@@ -188,8 +189,9 @@ func (s *stack) startParts(working, building context.Context) (url string, err e
 	if err := s.backend.StartJobs(working, &engine.Jobs{}, engine.Retention{Days: s.settings.PostgreSQL.RetentionDays}); err != nil {
 		return "", fmt.Errorf("start the jobs: %w", err)
 	}
+	known := language.New(s.backend)
 	if s.roles.orchestrator {
-		if err := s.startOrchestrator(working, building); err != nil {
+		if err := s.startOrchestrator(working, building, known); err != nil {
 			return "", err
 		}
 	}
@@ -198,8 +200,14 @@ func (s *stack) startParts(working, building context.Context) (url string, err e
 		return "", err
 	}
 	s.part(func() error { s.published.watch(working); return nil })
+	if s.roles.orchestrator {
+		scheduler := &orchestrator.Scheduler{
+			Backend: s.backend, Planner: newPlanner(s.backend, known, s.settings), Logger: s.logger, Now: s.backend.Now,
+		}
+		s.part(func() error { scheduler.Run(working, s.published.changed); return nil })
+	}
 	if s.roles.ui {
-		return s.startPages(working)
+		return s.startPages(working, known)
 	}
 	return "", nil
 }
@@ -217,13 +225,13 @@ func (s *stack) part(work func() error) {
 }
 
 // startOrchestrator returns when the orchestrator has its buckets.
-func (s *stack) startOrchestrator(working, building context.Context) error {
+func (s *stack) startOrchestrator(working, building context.Context, known *language.Language) error {
 	limits := engineLimits(s.settings)
 	id := s.settings.Orchestrator.ID
 	if id == "auto" {
 		id = processName()
 	}
-	o := orchestrator.New(s.backend, orchestrator.Options{ID: id, Limits: limits, Logger: s.logger, Observer: s.metrics})
+	o := orchestrator.New(s.backend, orchestrator.Options{ID: id, Limits: limits, Logger: s.logger, Observer: s.metrics, Language: known})
 	took, ended := make(chan struct{}), make(chan error, 1)
 	s.part(func() error {
 		err := o.Run(working, func() { close(took) })
@@ -243,9 +251,10 @@ func (s *stack) startOrchestrator(working, building context.Context) error {
 	}
 }
 
-func (s *stack) startPages(working context.Context) (url string, err error) {
+func (s *stack) startPages(working context.Context, known *language.Language) (url string, err error) {
 	direct := api.NewDirect(s.backend, api.DirectOptions{
 		Actor: "api", Cause: "api", Version: programVersion(), DefaultContext: s.settings.DefaultContext, Queues: declaredQueues(s.settings),
+		Language: known,
 	})
 	options := server.Options{
 		Service: direct, Address: s.settings.Server.Listen, AdvertiseURL: s.settings.Server.AdvertiseURL,

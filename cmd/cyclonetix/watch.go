@@ -152,6 +152,7 @@ func (p *program) printed(line string) string {
 type shown struct {
 	status  workflow.TaskStatus
 	attempt int
+	waits   string // for what
 }
 
 // transitions shows a run as lines, one for each change that was seen.
@@ -176,7 +177,10 @@ func (t *transitions) show(run *api.Run, now time.Time) {
 	}
 	for i := range run.Tasks {
 		task := &run.Tasks[i]
-		state := shown{task.Status, task.Attempt}
+		state := shown{status: task.Status, attempt: task.Attempt}
+		if task.Status == workflow.TaskWaiting {
+			state.waits = task.Cause
+		}
 		before, known := t.states[task.TaskRunID]
 		t.states[task.TaskRunID] = state
 		if before == state && known || !known && task.Status == workflow.TaskPending {
@@ -189,11 +193,22 @@ func (t *transitions) show(run *api.Run, now time.Time) {
 		if task.Attempt > 1 {
 			text += fmt.Sprintf(", attempt %d", task.Attempt)
 		}
-		if reason := why(task); reason != "" && task.Status != workflow.TaskCompleted {
+		if reason := reasonShown(task); reason != "" {
 			text += ": " + reason
 		}
 		t.line(moreExact(task, now), task.ID, text)
+		if waitsForApproval(task) {
+			t.talk("%s", howToDecide(run, task))
+		}
 	}
+}
+
+// reasonShown is why a task run is in its state; that it completed needs none, but when it did not run at all.
+func reasonShown(task *api.Task) string {
+	if task.Status == workflow.TaskCompleted && task.Cause != workflow.CauseKept.String() {
+		return ""
+	}
+	return why(task)
 }
 
 func (t *transitions) line(at time.Time, what, state string) {

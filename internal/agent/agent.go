@@ -31,7 +31,7 @@ func New(options Options) (*Agent, error) {
 	return &Agent{
 		options: options,
 		logger:  options.Logger.With("agent", options.Info.ID),
-		env:     newEnvironment(options.Info.ID, dirs.runs, options.InheritEnv),
+		env:     newEnvironment(options.Info.ID, dirs.runs, options.InheritEnv, options.Secrets),
 		dirs:    dirs,
 		drain:   make(chan struct{}),
 	}, nil

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 
 // directories makes the folders that tasks work in:
 //
-//	attempts/PROCESS/…   one for each attempt
+//	attempts/PROCESS/…   one for each attempt, and beside it its result files
 //	runs/RUN             one for each run, shared by all agents of the host
 //	free/…               empty ones, for runs to come
 //
@@ -34,6 +35,7 @@ type directories struct {
 	lock     *os.File // held as long as this process uses attempts
 	stop     chan struct{}
 	swept    chan struct{}
+	results  atomic.Uint64 // numbers the result files
 
 	mu     sync.Mutex
 	number int

@@ -39,7 +39,8 @@ func TestEnvironment(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(string(c.output(member, engine.StreamStdout))), "\n")
 	dir := lines[len(lines)-1]
 	got := slices.DeleteFunc(lines[:len(lines)-1], func(line string) bool {
-		return strings.HasPrefix(line, "PWD=") || strings.HasPrefix(line, "OLDPWD=") || strings.HasPrefix(line, "SHLVL=") || strings.HasPrefix(line, "_=")
+		return strings.HasPrefix(line, "PWD=") || strings.HasPrefix(line, "OLDPWD=") || strings.HasPrefix(line, "SHLVL=") || strings.HasPrefix(line, "_=") ||
+			strings.HasPrefix(line, "CYCLO_OUTPUT="+filepath.Join(work, "attempts")) || strings.HasPrefix(line, "CYCLO_EVAL_RESULT="+filepath.Join(work, "attempts"))
 	})
 	id := c.run.String()
 	want := []string{
@@ -66,16 +67,17 @@ func TestEnvironment(t *testing.T) {
 }
 
 func TestEnvironmentWithoutName(t *testing.T) {
-	env := newEnvironment("a", "/runs", nil)
+	env := newEnvironment("a", "/runs", nil, secretOfEnvironment)
 	id := workflow.NewRunID(workflow.RunID{}.Time(), 1)
 	task := &task{ClaimedTask: engine.ClaimedTask{
 		Member: workflow.Member{Run: id, Node: 12, Attempt: 3}, Spec: shell("true"), Run: &engine.RunInfo{ID: id},
 	}}
-	got, err := env.of(task)
+	values, err := env.resolve(task, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"CYCLO_RUN_ID=" + id.String(), "CYCLO_ATTEMPT=3", "CYCLO_TASK_RUN_ID=" + id.String() + ".12", "CYCLO_DAG_ID="} {
+	got := env.of(task, values, "/attempts/1.1")
+	for _, want := range []string{"CYCLO_RUN_ID=" + id.String(), "CYCLO_ATTEMPT=3", "CYCLO_TASK_RUN_ID=" + id.String() + ".12", "CYCLO_DAG_ID=", "CYCLO_OUTPUT=/attempts/1.1.output", "CYCLO_EVAL_RESULT=/attempts/1.1.evaluation"} {
 		if !slices.Contains(got, want) {
 			t.Errorf("%q is missing in %q", want, got)
 		}

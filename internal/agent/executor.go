@@ -36,10 +36,13 @@ func (noop) close()                       {}
 var noExit int32
 
 func (n noop) run(t *task) outcome {
-	now := t.held.at(time.Now())
-	if _, err := n.life.agent.env.of(t); err != nil {
-		return outcome{result: failedToStart(err.Error(), now)}
+	env := n.life.agent.env
+	values, cannot := n.life.valuesOf(t)
+	if cannot != nil {
+		return *cannot
 	}
+	env.of(t, values, "")
+	now := t.held.at(time.Now())
 	return outcome{result: workflow.Result{
 		Status: workflow.TaskCompleted, Started: true, ExitCode: &noExit, StartTime: now, EndTime: now,
 	}}

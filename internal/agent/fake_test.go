@@ -49,7 +49,9 @@ type cluster struct {
 	order    int64
 	beats    int
 	logs     map[workflow.Member][]engine.LogChunk
-	early    int // chunks that came by WriteLogs
+	outputs  map[string]workflow.Value // by task
+	asked    [][]string                // of which outputs were wanted
+	early    int                       // chunks that came by WriteLogs
 	claimed  map[workflow.Member]engine.ClaimedTask
 	graceful bool // no session may be closed that holds something
 	broken   []string
@@ -388,6 +390,19 @@ func (c *cluster) keep(logs []engine.LogChunk) {
 			c.complain("chunk %d of node %d came twice", chunk.Seq, chunk.Node)
 		}
 	}
+}
+
+func (s *session) Outputs(ctx context.Context, _ workflow.RunID, tasks []string) (found map[string]workflow.Value, err error) {
+	err = s.call(ctx, "outputs", func() {
+		s.c.asked = append(s.c.asked, tasks)
+		found = map[string]workflow.Value{}
+		for _, task := range tasks {
+			if output, ok := s.c.outputs[task]; ok {
+				found[task] = output
+			}
+		}
+	})
+	return found, err
 }
 
 func (s *session) WriteLogs(ctx context.Context, logs []engine.LogChunk) error {

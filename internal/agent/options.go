@@ -39,6 +39,9 @@ type Options struct {
 	// InheritEnv names variables of the agent's own environment that its tasks see, besides
 	// PATH, HOME, LANG, TZ and TMPDIR.
 	InheritEnv []string
+	// Secrets looks up a secret that a task names (${secret:NAME}). Its error is shown. When nil, NAME is
+	// the variable CYCLO_SECRET_NAME of the agent's own environment.
+	Secrets func(name string) (string, error)
 	// Logger is slog.Default() when nil.
 	Logger *slog.Logger
 
@@ -56,6 +59,9 @@ func (o *Options) complete() {
 	}
 	if o.WorkDir == "" {
 		o.WorkDir = filepath.Join(os.TempDir(), "cyclonetix-"+strconv.Itoa(os.Geteuid()))
+	}
+	if o.Secrets == nil {
+		o.Secrets = secretOfEnvironment
 	}
 	if o.Executor == nil {
 		o.Executor = Processes()

@@ -41,24 +41,23 @@ func (r *processRunner) close() { _ = r.keeper.Close() } // it never fails
 
 func (r *processRunner) run(t *task) outcome {
 	l, a := r.life, r.life.agent
-	switch {
-	case l.expired() || l.isLost():
-		return outcome{fate: forgotten}
-	case closed(l.stopping):
-		return outcome{fate: returned}
-	case closed(t.kill):
-		return outcome{result: cancelledBefore(t.held.at(time.Now()))}
+	if gone := l.mayNotStart(t); gone != nil {
+		return *gone
 	}
-	env, err := a.env.of(t)
-	if err != nil {
-		return refused(t, err)
+	values, cannot := l.valuesOf(t)
+	if cannot != nil {
+		return *cannot
+	}
+	if gone := l.mayNotStart(t); gone != nil { // looking values up may have taken long
+		return *gone
 	}
 	dir, err := a.dirs.open(t.Member)
 	if err != nil {
 		return refused(t, err)
 	}
+	results := a.dirs.resultFiles(&dir)
 	var out outcome
-	process, err := r.keeper.Run(keeper.Command{Script: t.Spec.Command, Env: env, Dir: dir.path})
+	process, err := r.keeper.Run(keeper.Command{Script: t.Spec.Command, Env: a.env.of(t, values, results), Dir: dir.path})
 	switch {
 	case errors.Is(err, keeper.ErrLost):
 		l.lose(errKeeperLost)
@@ -66,19 +65,20 @@ func (r *processRunner) run(t *task) outcome {
 	case err != nil:
 		out = refused(t, err)
 	default:
-		out = r.attend(t, process)
+		out = r.attend(t, process, values.sensitive, results)
 	}
-	out.cleanUp = func() { a.dirs.put(t.Member, dir, l.stopping) }
+	values.sensitive.result(&out.result)
+	out.cleanUp = func() {
+		a.dirs.removeResults(results)
+		a.dirs.put(t.Member, dir, l.stopping)
+	}
 	return out
 }
 
-func refused(t *task, err error) outcome {
-	return outcome{result: failedToStart(err.Error(), t.held.at(time.Now()))}
-}
-
 // attend reads what the process prints, ends it when it must end, and says how it ended.
-func (r *processRunner) attend(t *task, process *keeper.Process) outcome {
+func (r *processRunner) attend(t *task, process *keeper.Process, sensitive *secrets, results string) outcome {
 	log := newTaskLog(r.life.logs, t, r.life.agent.options.LogBytes)
+	log.hide(sensitive)
 	timeout := r.timeout(t.Spec)
 	exit, by := keeper.Exit{}, notStopped
 	if brief := brieflyAwait(process, &exit); !brief || !drainNow(log, process) {
@@ -107,6 +107,9 @@ func (r *processRunner) attend(t *task, process *keeper.Process) outcome {
 		out.fate, out.result.Started = returned, true
 	default:
 		out.result = ending(by, exit.Code, exit.Signal, timeout, log.lastLine())
+		if by == notStopped && exit.Signal == 0 {
+			readResults(t, results, &out.result)
+		}
 	}
 	out.result.StartTime = t.held.at(process.StartedAt())
 	out.result.EndTime = out.result.StartTime.Add(exit.Duration)

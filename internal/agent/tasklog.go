@@ -56,6 +56,8 @@ type taskLog struct {
 	closed     bool
 
 	lastErr []byte // the end of what came on stderr
+
+	redactions [2]*redaction // by stream; nil where nothing is sensitive
 }
 
 // piece is a chunk that is being filled.
@@ -75,11 +77,29 @@ func newTaskLog(writer *logWriter, t *task, limit int) *taskLog {
 	}
 }
 
+// hide lets the log replace sensitive texts. It is called before anything is written.
+func (l *taskLog) hide(sensitive *secrets) {
+	if sensitive != nil {
+		l.redactions = [2]*redaction{{secrets: sensitive}, {secrets: sensitive}}
+	}
+}
+
 // write takes output of a stream.
 func (l *taskLog) write(stream engine.Stream, data []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
+		return
+	}
+	if r := l.redactions[index(stream)]; r != nil {
+		data = r.write(data)
+	}
+	l.keep(stream, data)
+}
+
+// keep takes what may be shown.
+func (l *taskLog) keep(stream engine.Stream, data []byte) {
+	if len(data) == 0 {
 		return
 	}
 	if stream == engine.StreamStderr {
@@ -228,6 +248,11 @@ func (l *taskLog) collect() []engine.LogChunk {
 func (l *taskLog) finish() []engine.LogChunk {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for at, r := range l.redactions {
+		if r != nil {
+			l.keep(engine.StreamStdout+engine.Stream(at), r.end())
+		}
+	}
 	l.closed = true
 	if l.timer != nil {
 		l.timer.Stop()

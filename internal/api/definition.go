@@ -6,13 +6,14 @@ import (
 	"slices"
 
 	"github.com/cyclonetix/cyclonetix/internal/spec"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
 // DefinitionQuery says which definitions to list.
 type DefinitionQuery struct {
 	// Filter is a glob for ids (*, ?, [a-z]); empty for all.
 	Filter string
-	// Queue leaves the tasks of one queue; empty for all. It means nothing for DAGs.
+	// Queue leaves the tasks of one queue; empty for all. It means nothing for other definitions.
 	Queue  string
 	Limit  int // 1 to MaxLimit; 0 for DefaultLimit
 	Offset int
@@ -32,6 +33,22 @@ type DAGList struct {
 	Total  int             `json:"total"`
 	Limit  int             `json:"limit"`
 	Offset int             `json:"offset"`
+}
+
+// ContextList is a page of contexts, by id.
+type ContextList struct {
+	Contexts []ContextDefinition `json:"contexts"`
+	Total    int                 `json:"total"`
+	Limit    int                 `json:"limit"`
+	Offset   int                 `json:"offset"`
+}
+
+// ParameterSetList is a page of parameter sets, by id.
+type ParameterSetList struct {
+	ParameterSets []ParameterSetDefinition `json:"parameter_sets"`
+	Total         int                      `json:"total"`
+	Limit         int                      `json:"limit"`
+	Offset        int                      `json:"offset"`
 }
 
 // TaskDefinition is a task as it is listed.
@@ -54,7 +71,29 @@ type DAGDefinition struct {
 	Context     string   `json:"context,omitempty"`
 	Tags        []string `json:"tags"`
 	Tasks       []string `json:"tasks"` // their ids
+	// DAGs are the ids of those that it holds.
+	DAGs     []string           `json:"dags,omitempty"`
+	Schedule *workflow.Schedule `json:"schedule,omitempty"`
 }
+
+// ContextDefinition is a context as it is listed: its own variables, without those that it extends.
+type ContextDefinition struct {
+	ID          string                    `json:"id"`
+	Extends     string                    `json:"extends,omitempty"`
+	Description string                    `json:"description,omitempty"`
+	Variables   map[string]workflow.Value `json:"variables"`
+}
+
+// ParameterSetDefinition is a parameter set as it is listed.
+type ParameterSetDefinition struct {
+	ID          string                    `json:"id"`
+	Description string                    `json:"description,omitempty"`
+	Tags        []string                  `json:"tags"`
+	Parameters  map[string]workflow.Value `json:"parameters"`
+}
+
+// Masked stands for the value of what some task says is sensitive.
+var Masked = workflow.StringValue("***")
 
 func taskDefinition(definition *spec.Definition) TaskDefinition {
 	task := definition.Task
@@ -71,10 +110,36 @@ func dagDefinition(definition *spec.Definition) DAGDefinition {
 	for i := range dag.Tasks {
 		tasks[i] = dag.Tasks[i].ID
 	}
+	var groups []string
+	for i := range dag.DAGs {
+		groups = append(groups, dag.DAGs[i].ID)
+	}
 	return DAGDefinition{
-		ID: dag.ID, Name: cmp.Or(dag.Name, dag.ID), Description: dag.Description, Context: dag.Context,
+		DAGs: groups, Schedule: dag.Schedule, ID: dag.ID, Name: cmp.Or(dag.Name, dag.ID), Description: dag.Description, Context: dag.Context,
 		Tags: notNil(dag.Tags), Tasks: tasks,
 	}
+}
+
+func contextDefinition(definition *spec.Definition) ContextDefinition {
+	context := definition.Context
+	return ContextDefinition{ID: context.ID, Extends: context.Extends, Description: context.Description, Variables: context.Variables}
+}
+
+func parameterSetDefinition(definition *spec.Definition) ParameterSetDefinition {
+	set := definition.ParameterSet
+	return ParameterSetDefinition{ID: set.ID, Description: set.Description, Tags: notNil(set.Tags), Parameters: set.Parameters}
+}
+
+// mask is a copy of values, without those of hidden names.
+func mask(values map[string]workflow.Value, hidden map[string]bool) map[string]workflow.Value {
+	shown := make(map[string]workflow.Value, len(values))
+	for name, value := range values {
+		if hidden[name] {
+			value = Masked
+		}
+		shown[name] = value
+	}
+	return shown
 }
 
 // notNil makes an absent list an empty one, so that JSON always has a list.

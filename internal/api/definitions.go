@@ -4,46 +4,10 @@ import (
 	"context"
 	"fmt"
 	"path"
-	"sync"
 
-	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/spec"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
-
-// definitions keeps the catalog of the backend's current revision.
-type definitions struct {
-	backend engine.Definitions
-
-	mu       sync.Mutex
-	revision int64
-	catalog  *spec.Catalog
-}
-
-// current gives the catalog of the revision that is current now. It asks the backend for the
-// revision's number each time, and for the definitions only when that has changed.
-func (d *definitions) current(ctx context.Context) (*spec.Catalog, int64, error) {
-	revision, err := d.backend.Revision(ctx)
-	if err != nil {
-		return nil, 0, fmt.Errorf("read the revision of the definitions: %w", err)
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.catalog != nil && d.revision >= revision { // another call may have seen a newer one
-		return d.catalog, d.revision, nil
-	}
-	stored, err := d.backend.LoadDefinitions(ctx, revision)
-	if err != nil {
-		return nil, 0, fmt.Errorf("load the definitions of revision %d: %w", revision, err)
-	}
-	known := make([]spec.Definition, len(stored))
-	for i, definition := range stored {
-		if known[i], err = spec.Decode(spec.Kind(definition.Kind), definition.Body); err != nil {
-			return nil, 0, fmt.Errorf("read definition %s %s of revision %d: %w", definition.Kind, definition.ID, revision, err)
-		}
-	}
-	d.catalog, d.revision = spec.NewCatalog(known, spec.CatalogOptions{}), revision
-	return d.catalog, d.revision, nil
-}
 
 // Tasks implements Service.
 func (d *Direct) Tasks(ctx context.Context, query *DefinitionQuery) (*TaskList, error) {
@@ -71,6 +35,71 @@ func (d *Direct) DAGs(ctx context.Context, query *DefinitionQuery) (*DAGList, er
 	return list, nil
 }
 
+// Contexts implements Service.
+func (d *Direct) Contexts(ctx context.Context, query *DefinitionQuery) (*ContextList, error) {
+	list := &ContextList{Contexts: []ContextDefinition{}, Offset: query.Offset}
+	var err error
+	list.Limit, list.Total, err = d.list(ctx, spec.KindContext, query, func(definition *spec.Definition) {
+		list.Contexts = append(list.Contexts, contextDefinition(definition))
+	})
+	if err == nil && len(list.Contexts) > 0 {
+		var hidden map[string]bool
+		hidden, err = d.sensitiveNames(ctx)
+		for i := range list.Contexts {
+			list.Contexts[i].Variables = mask(list.Contexts[i].Variables, hidden)
+		}
+	}
+	if err != nil {
+		return nil, d.explain(ctx, "list contexts", err)
+	}
+	return list, nil
+}
+
+// ParameterSets implements Service.
+func (d *Direct) ParameterSets(ctx context.Context, query *DefinitionQuery) (*ParameterSetList, error) {
+	list := &ParameterSetList{ParameterSets: []ParameterSetDefinition{}, Offset: query.Offset}
+	var err error
+	list.Limit, list.Total, err = d.list(ctx, spec.KindParameterSet, query, func(definition *spec.Definition) {
+		list.ParameterSets = append(list.ParameterSets, parameterSetDefinition(definition))
+	})
+	if err == nil && len(list.ParameterSets) > 0 {
+		var hidden map[string]bool
+		hidden, err = d.sensitiveNames(ctx)
+		for i := range list.ParameterSets {
+			list.ParameterSets[i].Parameters = mask(list.ParameterSets[i].Parameters, hidden)
+		}
+	}
+	if err != nil {
+		return nil, d.explain(ctx, "list parameter sets", err)
+	}
+	return list, nil
+}
+
+// sensitiveNames are the names of all parameters that some task says are sensitive.
+func (d *Direct) sensitiveNames(ctx context.Context) (map[string]bool, error) {
+	catalog, _, err := d.language.Current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]bool{}
+	note := func(task *workflow.Task) {
+		for name, parameter := range task.Parameters {
+			if parameter.Sensitive {
+				names[name] = true
+			}
+		}
+	}
+	for definition := range catalog.Definitions(spec.KindTask) {
+		note(definition.Task)
+	}
+	for definition := range catalog.Definitions(spec.KindDAG) {
+		for i := range definition.DAG.Tasks {
+			note(&definition.DAG.Tasks[i].Overrides)
+		}
+	}
+	return names, nil
+}
+
 // list calls add with the definitions on the page, and gives the limit that applies and the number of all that fit.
 func (d *Direct) list(ctx context.Context, kind spec.Kind, query *DefinitionQuery, add func(*spec.Definition)) (limit, total int, err error) {
 	if limit, err = pageLimit(query.Limit, query.Offset); err != nil {
@@ -79,7 +108,7 @@ func (d *Direct) list(ctx context.Context, kind spec.Kind, query *DefinitionQuer
 	if _, err := path.Match(query.Filter, ""); err != nil {
 		return 0, 0, badField("filter", fmt.Sprintf("%q is not a pattern such as report_* or train_[ab]", query.Filter))
 	}
-	catalog, _, err := d.definitions.current(ctx)
+	catalog, _, err := d.language.Current(ctx)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/language"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
 // DirectOptions say how a Direct works.
@@ -18,29 +20,34 @@ type DirectOptions struct {
 	Version string
 	// DefaultContext is the context of requests that name none; empty for none.
 	DefaultContext string
+	// Language knows the definitions; nil for one that knows those of the backend.
+	Language *language.Language
 	// Queues are those that the configuration declares, nil for any. Those of registered agents are declared, too.
 	Queues []string
 }
 
 // Direct is a Service on a backend.
 type Direct struct {
-	backend     engine.Backend
-	options     DirectOptions
-	definitions definitions
+	backend  engine.Backend
+	options  DirectOptions
+	language *language.Language
 }
 
 var _ Service = (*Direct)(nil)
 
 // NewDirect makes a Service on a backend, which stays the caller's to close.
 func NewDirect(backend engine.Backend, options DirectOptions) *Direct {
-	return &Direct{backend: backend, options: options, definitions: definitions{backend: backend}}
+	if options.Language == nil {
+		options.Language = language.New(backend)
+	}
+	return &Direct{backend: backend, options: options, language: options.Language}
 }
 
 const (
 	// pingTimeout bounds a look at whether the backend answers.
 	pingTimeout = 2 * time.Second
-	// cancelWait is how long CancelRun waits for the end of the run.
-	cancelWait = 900 * time.Millisecond
+	// answerWait is how long what was asked of a run is waited for, so that the answer tells how it went.
+	answerWait = 900 * time.Millisecond
 )
 
 // Runs implements Service.
@@ -94,6 +101,9 @@ func (d *Direct) Run(ctx context.Context, id string, include Include) (*Run, err
 	run.Tasks = make([]Task, len(tasks))
 	for i := range tasks {
 		run.Tasks[i] = taskOf(view.ID, &tasks[i])
+		if tasks[i].Status == workflow.TaskWaiting && tasks[i].Cause == workflow.CauseApproval {
+			run.Tasks[i].Message = d.approvalMessage(ctx, &view, tasks[i].TaskID)
+		}
 	}
 	if include.Logs {
 		if err := d.addLogs(ctx, view.ID, tasks, run.Tasks); err != nil {
@@ -135,7 +145,7 @@ func (d *Direct) Graph(ctx context.Context, id string) (*Graph, error) {
 
 // CancelRun implements Service.
 func (d *Direct) CancelRun(ctx context.Context, id string) (*Cancelled, error) {
-	wait, stop := context.WithTimeout(ctx, cancelWait)
+	wait, stop := context.WithTimeout(ctx, answerWait)
 	defer stop()
 	view, err := d.backend.FindRun(ctx, id)
 	if err != nil {
@@ -164,20 +174,39 @@ func (d *Direct) CancelRun(ctx context.Context, id string) (*Cancelled, error) {
 
 // untilEnded looks at a run until it has ended or the context ends, and gives what it saw last.
 func (d *Direct) untilEnded(ctx context.Context, view engine.RunView) (engine.RunView, error) {
-	const shortest, longest = 10 * time.Millisecond, 100 * time.Millisecond
-	for pause := shortest; !view.Status.Ended(); pause = min(2*pause, longest) {
-		if !sleep(ctx, pause) {
-			return view, nil
+	return d.until(ctx, view, func(view *engine.RunView) bool { return view.Status.Ended() })
+}
+
+// until looks at a run until it is as wanted or the context ends, and gives what it saw last.
+func (d *Direct) until(ctx context.Context, view engine.RunView, wanted func(*engine.RunView) bool) (engine.RunView, error) {
+	err := poll(ctx, func() (bool, error) {
+		if wanted(&view) {
+			return true, nil
 		}
 		seen, err := d.backend.FindRun(ctx, view.ID.String())
-		switch {
-		case err == nil:
+		if err == nil {
 			view = seen
-		case ctx.Err() == nil:
-			return view, err
+		}
+		return wanted(&view), err
+	})
+	return view, err
+}
+
+// poll asks again and again, until there is an answer, an error, or the context ends, which is none.
+func poll(ctx context.Context, ask func() (done bool, err error)) error {
+	const shortest, longest = 10 * time.Millisecond, 100 * time.Millisecond
+	for pause := shortest; ; pause = min(2*pause, longest) {
+		done, err := ask()
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // an error for its end is none
+		case done || err != nil:
+			return err
+		}
+		if !sleep(ctx, pause) {
+			return nil
 		}
 	}
-	return view, nil
 }
 
 // sleep waits, and tells whether the context still lives.
@@ -212,6 +241,11 @@ func (d *Direct) explain(ctx context.Context, doing string, err error) error {
 		return err
 	case errors.Is(err, engine.ErrNotFound):
 		return &Error{Status: http.StatusNotFound, Code: CodeNotFound, Message: err.Error()}
+	case errors.Is(err, engine.ErrGone):
+		return &Error{
+			Status: http.StatusGone, Code: CodeGone, Message: message,
+			Details: &Details{Hint: "postgresql.retention_days says how long history is kept"},
+		}
 	case errors.Is(err, engine.ErrNameTaken), errors.Is(err, engine.ErrEnded):
 		return &Error{Status: http.StatusConflict, Code: CodeConflict, Message: message}
 	case errors.Is(err, engine.ErrTooManyPending):

@@ -114,11 +114,18 @@ func logRequest(id string, query *LogQuery) (run workflow.RunID, node int32, aft
 	if query.Tail < 0 || query.Tail > MaxTail {
 		return run, node, after, badField("tail", "it is from 1 to 100000 lines, or 0 for all")
 	}
-	if run, node, err = workflow.ParseTaskRunID(id); err != nil {
-		return run, node, after, notFound(err.Error(), "`cyclonetix show-run RUN --show-tasks --format json` shows the ids")
+	if run, node, err = parseTaskRun(id); err != nil {
+		return run, node, after, err
 	}
 	after, err = parsePlace(query.After)
 	return run, node, after, err
+}
+
+func parseTaskRun(id string) (run workflow.RunID, node int32, err error) {
+	if run, node, err = workflow.ParseTaskRunID(id); err != nil {
+		err = notFound(err.Error(), "`cyclonetix show-run RUN --show-tasks --format json` shows the ids")
+	}
+	return run, node, err
 }
 
 // taskRun gives the state of one task run.

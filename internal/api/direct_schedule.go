@@ -7,16 +7,22 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/language"
 	"github.com/cyclonetix/cyclonetix/internal/spec"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
-// target is what is to be run: a task by outcome, or a DAG.
-type target struct {
-	kind spec.Kind
-	id   string
+// order is what is to be run, a task by outcome or a DAG, and how.
+type order struct {
+	kind     spec.Kind
+	id       string
+	settings Settings
+	task     TaskSettings // of a task
+	// now and date are the times of the run's macros; zero for the backend's now, and for none.
+	now, date time.Time
 }
 
 // ScheduleTask implements Service.
@@ -24,7 +30,7 @@ func (d *Direct) ScheduleTask(ctx context.Context, request *ScheduleTask) (*Sche
 	if request.TaskID == "" {
 		return nil, missing("task_id")
 	}
-	return d.schedule(ctx, target{spec.KindTask, request.TaskID}, &request.Settings)
+	return d.schedule(ctx, &order{kind: spec.KindTask, id: request.TaskID, settings: request.Settings, task: request.TaskSettings})
 }
 
 // ScheduleDAG implements Service.
@@ -32,41 +38,51 @@ func (d *Direct) ScheduleDAG(ctx context.Context, request *ScheduleDAG) (*Schedu
 	if request.DAGID == "" {
 		return nil, missing("dag_id")
 	}
-	return d.schedule(ctx, target{spec.KindDAG, request.DAGID}, &request.Settings)
+	return d.schedule(ctx, &order{kind: spec.KindDAG, id: request.DAGID, settings: request.Settings})
 }
 
 // Plan implements Service.
 func (d *Direct) Plan(ctx context.Context, request *PlanRequest) (*Plan, error) {
-	what := target{spec.KindTask, request.TaskID}
+	asked := order{kind: spec.KindTask, id: request.TaskID, settings: request.Settings, task: request.TaskSettings}
 	switch {
 	case request.TaskID == "" && request.DAGID == "":
 		return nil, missing("task_id")
 	case request.TaskID != "" && request.DAGID != "":
 		return nil, badField("dag_id", "give task_id or dag_id, not both")
+	case request.DAGID != "" && request.forTask() != "":
+		return nil, badField(request.forTask(), "a DAG does not take it, only a task")
 	case request.DAGID != "":
-		what = target{spec.KindDAG, request.DAGID}
+		asked.kind, asked.id = spec.KindDAG, request.DAGID
 	}
-	planned, err := d.plan(ctx, what, &request.Settings)
+	planned, err := d.plan(ctx, &asked)
 	if err != nil {
 		return nil, err
 	}
 	return &Plan{TaskID: request.TaskID, DAGID: request.DAGID, Tasks: planTasks(planned.Plan)}, nil
 }
 
-func (d *Direct) schedule(ctx context.Context, what target, settings *Settings) (*Scheduled, error) {
-	submission, err := d.plan(ctx, what, settings)
+func (d *Direct) schedule(ctx context.Context, asked *order) (*Scheduled, error) {
+	submission, err := d.plan(ctx, asked)
+	if err == nil && asked.kind == spec.KindTask && !asked.task.IgnoreDependencies {
+		err = d.reuse(ctx, submission)
+	}
 	if err != nil {
 		return nil, err
 	}
+	return d.submit(ctx, asked, submission)
+}
+
+// submit starts the run.
+func (d *Direct) submit(ctx context.Context, asked *order, submission *engine.Submission) (*Scheduled, error) {
 	answers, err := d.backend.Submit(ctx, []engine.Submission{*submission})
 	switch {
-	case errors.Is(err, engine.ErrNameTaken):
+	case errors.Is(err, engine.ErrNameTaken) && submission.Name != "":
 		return nil, &Error{
-			Status: http.StatusConflict, Code: CodeConflict, Message: fmt.Sprintf("the run id %q is used already", settings.RunID),
+			Status: http.StatusConflict, Code: CodeConflict, Message: fmt.Sprintf("the run id %q is used already", submission.Name),
 			Details: &Details{Field: "run_id", Hint: "choose another, or leave it out"},
 		}
 	case err != nil:
-		return nil, d.explain(ctx, "start a run of "+what.String(), err)
+		return nil, d.explain(ctx, "start a run of "+asked.String(), err)
 	}
 	made := &answers[0]
 	if made.Existing {
@@ -100,51 +116,101 @@ func (d *Direct) existing(ctx context.Context, made *engine.Submitted) (*Schedul
 	return scheduled, nil
 }
 
-// plan checks a request, and makes what is to be submitted.
-func (d *Direct) plan(ctx context.Context, what target, settings *Settings) (*engine.Submission, error) {
-	if settings.RunID != "" && !workflow.ValidRunName(settings.RunID) {
-		return nil, badField("run_id", fmt.Sprintf("%q is no run id: it takes 1 to 200 of A-Z a-z 0-9 _ . -, and has not the form of a UUID", settings.RunID))
+// plan checks what is asked, and makes what is to be submitted.
+func (d *Direct) plan(ctx context.Context, asked *order) (*engine.Submission, error) {
+	if err := asked.settings.check(); err != nil {
+		return nil, err
 	}
-	catalog, revision, err := d.definitions.current(ctx)
+	if err := asked.task.check(); err != nil {
+		return nil, err
+	}
+	catalog, revision, err := d.language.Current(ctx)
 	if err != nil {
-		return nil, d.explain(ctx, "plan "+what.String(), err)
+		return nil, d.explain(ctx, "plan "+asked.String(), err)
 	}
-	submission := &engine.Submission{
-		Name: settings.RunID, IdempotencyKey: settings.IdempotencyKey, Revision: revision,
-		Actor: d.options.Actor, Cause: d.options.Cause,
-	}
-	submission.Context = settings.Context
-	if what.kind == spec.KindDAG {
-		submission.DAG = what.id
-		submission.Plan, err = catalog.PlanDAG(what.id)
-		if definition, lookupErr := catalog.Lookup(spec.KindDAG, what.id); lookupErr == nil && submission.Context == "" {
-			submission.Context = definition.DAG.Context
-		}
-	} else {
-		submission.Task = what.id
-		submission.Plan, err = catalog.PlanTask(what.id)
-	}
+	submission, err := d.graph(asked, catalog)
 	if err != nil {
-		return nil, unplannable(what, err)
+		return nil, unplannable(asked, err)
 	}
-	if submission.Context == "" {
-		submission.Context = d.options.DefaultContext
-	}
-	submission.Values, err = catalog.Values(spec.Request{
-		Plan: submission.Plan, DAGID: submission.DAG, Context: settings.Context, DefaultContext: d.options.DefaultContext,
-		Parameters: settings.Parameters, Env: settings.EnvVars,
-	})
-	if err != nil {
-		return nil, unplannable(what, err)
-	}
+	submission.Revision = revision
+	asked.override(submission)
 	if err := d.checkQueues(ctx, submission.Plan); err != nil {
+		return nil, err
+	}
+	if err := d.fill(asked, catalog, submission); err != nil {
 		return nil, err
 	}
 	return submission, nil
 }
 
+// graph makes a submission with all that its values have no part in.
+func (d *Direct) graph(asked *order, catalog *spec.Catalog) (submission *engine.Submission, err error) {
+	submission = &engine.Submission{
+		Name: asked.settings.RunID, IdempotencyKey: asked.settings.IdempotencyKey, Context: asked.settings.Context,
+		Actor: d.options.Actor, Cause: d.options.Cause,
+	}
+	switch {
+	case asked.kind == spec.KindDAG:
+		submission.DAG = asked.id
+		submission.Options = catalog.RunOptions(asked.id)
+		submission.Plan, err = catalog.PlanDAG(asked.id)
+		if definition, lookupErr := catalog.Lookup(spec.KindDAG, asked.id); lookupErr == nil {
+			if submission.Context == "" {
+				submission.Context = definition.DAG.Context
+			}
+			if definition.DAG.Schedule != nil || definition.DAG.MaxActiveRuns > 0 {
+				submission.Pin = pin(asked.id)
+			}
+		}
+	case asked.task.IgnoreDependencies:
+		submission.Task = asked.id
+		submission.Plan, err = catalog.PlanTaskAlone(asked.id)
+	default:
+		submission.Task = asked.id
+		submission.Plan, err = catalog.PlanTask(asked.id)
+	}
+	if submission.Context == "" {
+		submission.Context = d.options.DefaultContext
+	}
+	return submission, err
+}
+
+// pin is what all runs of a DAG are kept together by that has rules across runs.
+func pin(dag string) string { return "dag/" + dag }
+
+// fill gives a submission its values.
+func (d *Direct) fill(asked *order, catalog *spec.Catalog, submission *engine.Submission) (err error) {
+	submission.Options.LogicalDate = asked.date
+	now := asked.now
+	if now.IsZero() {
+		now = d.backend.Now()
+	}
+	submission.Values, err = catalog.Values(spec.Request{
+		Plan: submission.Plan, DAGID: submission.DAG, Context: asked.settings.Context, DefaultContext: d.options.DefaultContext,
+		ParameterSets: asked.settings.ParameterSets, Parameters: asked.settings.Parameters, Env: asked.settings.EnvVars,
+		Now: now, LogicalDate: asked.date,
+	})
+	if err != nil {
+		return unplannable(asked, err)
+	}
+	return nil
+}
+
+// PlanDate plans the run of a DAG for a logical date of its schedule; former is the date before, whose run must have
+// succeeded before this one starts, zero for none. The error is for people.
+func (d *Direct) PlanDate(ctx context.Context, dag string, date, former time.Time) (*engine.Submission, error) {
+	submission, err := d.plan(ctx, &order{
+		kind: spec.KindDAG, id: dag, date: date, settings: Settings{IdempotencyKey: language.DateKey(dag, date)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	submission.Options.After = former
+	return submission, nil
+}
+
 // unplannable is the error of a task or DAG that cannot be run as it was asked for.
-func unplannable(what target, err error) *Error {
+func unplannable(what *order, err error) *Error {
 	answer := &Error{Status: http.StatusUnprocessableEntity, Code: CodeInvalid, Message: err.Error()}
 	var unknown *spec.UnknownError
 	if problem, ok := errors.AsType[spec.Problem](err); ok {
@@ -161,10 +227,16 @@ func unplannable(what target, err error) *Error {
 	}
 	answer.Details.Nearest = unknown.Nearest
 	switch {
-	case unknown.Kind == what.kind && unknown.ID == what.id:
+	case unknown.Kind == what.kind && (unknown.ID == what.id || strings.HasPrefix(what.id, unknown.ID+":")):
 		answer.Status, answer.Code = http.StatusNotFound, CodeNotFound
 		answer.Details.Hint = "`cyclonetix list-" + strings.ToLower(string(what.kind)) + "s` shows those that there are, `cyclonetix verify-config` those with problems"
-	case unknown.Kind != spec.KindTask && unknown.Kind != spec.KindDAG && unknown.Kind != spec.KindContext:
+	case unknown.Kind == spec.KindContext:
+		answer.Details.Field = "context"
+		answer.Details.Hint = "`cyclonetix list-contexts` shows those that there are"
+	case unknown.Kind == spec.KindParameterSet:
+		answer.Details.Field = "parameter_sets"
+		answer.Details.Hint = "`cyclonetix list-parameter-sets` shows those that there are"
+	case unknown.Kind != spec.KindTask && unknown.Kind != spec.KindDAG:
 		answer.Details.Field = "parameters"
 		if len(unknown.Nearest) == 0 {
 			answer.Details.Hint = "a parameter must be declared by a task of the plan; --env sets any variable"
@@ -228,11 +300,11 @@ func planTasks(plan *workflow.Plan) []PlanTask {
 	return tasks
 }
 
-func (t target) String() string {
-	if t.kind == spec.KindDAG {
-		return fmt.Sprintf("DAG %q", t.id)
+func (o *order) String() string {
+	if o.kind == spec.KindDAG {
+		return fmt.Sprintf("DAG %q", o.id)
 	}
-	return fmt.Sprintf("task %q", t.id)
+	return fmt.Sprintf("task %q", o.id)
 }
 
 // missing is the error of a field that must be given.

@@ -35,6 +35,10 @@ type backend struct {
 	submitErr   error // of Submit alone
 	down        bool
 	onCancel    func(*backend)
+	commands    []engine.Command
+	onCommand   func(*backend) error // called with the lock held
+	given       workflow.RunValues
+	events      []engine.EventView
 	onQuietLog  func(*backend) // when a log has no more to give
 }
 
@@ -59,6 +63,24 @@ func (b *backend) Cancel(context.Context, workflow.RunID, string) error {
 	}
 	b.onCancel(b)
 	return nil
+}
+
+func (b *backend) Command(_ context.Context, _ workflow.RunID, command engine.Command) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.commands = append(b.commands, command)
+	if b.onCommand != nil {
+		return b.onCommand(b)
+	}
+	return nil
+}
+
+func (b *backend) Given(context.Context, workflow.RunID) (*workflow.RunValues, error) {
+	return &b.given, b.err
+}
+
+func (b *backend) Events(context.Context, workflow.RunID) ([]engine.EventView, error) {
+	return b.events, b.err
 }
 
 func (b *backend) FindRun(_ context.Context, id string) (engine.RunView, error) {
@@ -105,6 +127,8 @@ func (b *backend) Logs(_ context.Context, _ workflow.RunID, node int32, after en
 
 func (b *backend) Agents(context.Context) ([]engine.AgentView, error) { return b.agents, b.err }
 
+func (b *backend) Now() time.Time { return time.Now().UTC() }
+
 func (b *backend) Ping(context.Context) error {
 	if b.down {
 		return errors.New("connection refused")
@@ -139,15 +163,21 @@ func newBackend(t *testing.T) *backend {
 		nodes: []engine.PlanNode{{Node: 0, Name: "fetch", TaskID: "fetch"}, {Node: 1, Name: "report", TaskID: "report", Dependencies: []int32{0}}},
 	}
 	for kind, text := range map[spec.Kind]string{spec.KindTask: tasksYAML, spec.KindDAG: dagsYAML, spec.KindContext: contextsYAML} {
-		definitions, problems := spec.Parse(kind, "test.yaml", []byte(text), spec.Defaults{})
-		if len(problems) > 0 {
-			t.Fatal(problems)
-		}
-		for i := range definitions {
-			b.definitions = append(b.definitions, engine.Definition{Kind: string(kind), ID: definitions[i].ID, Body: definitions[i].Encode()})
-		}
+		b.define(t, kind, text)
 	}
 	return b
+}
+
+// define adds definitions.
+func (b *backend) define(t *testing.T, kind spec.Kind, text string) {
+	t.Helper()
+	definitions, problems := spec.Parse(kind, "test.yaml", []byte(text), spec.Defaults{})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	for i := range definitions {
+		b.definitions = append(b.definitions, engine.Definition{Kind: string(kind), ID: definitions[i].ID, Body: definitions[i].Encode()})
+	}
 }
 
 func newDirect(b *backend) *api.Direct {

@@ -36,7 +36,8 @@ const (
 	CodeForbidden        = "forbidden"          // 403
 	CodeNotFound         = "not_found"          // 404
 	CodeMethodNotAllowed = "method_not_allowed" // 405
-	CodeConflict         = "conflict"           // 409: an id is used already, or the run has ended
+	CodeConflict         = "conflict"           // 409: an id is used already, or the state does not allow it
+	CodeGone             = "gone"               // 410: retention has dropped what would be needed
 	CodeTooLarge         = "too_large"          // 413
 	CodeInvalid          = "invalid"            // 422: the request can be read, and makes no sense
 	CodeTooMany          = "too_many_requests"  // 429
@@ -69,4 +70,11 @@ func notFound(message, hint string) *Error {
 		err.Details = &Details{Hint: hint}
 	}
 	return err
+}
+
+// conflict is the error of what the state of something does not allow.
+func conflict(status fmt.Stringer, message, hint string) *Error {
+	return &Error{
+		Status: http.StatusConflict, Code: CodeConflict, Message: message, Details: &Details{Status: status.String(), Hint: hint},
+	}
 }

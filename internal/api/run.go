@@ -57,7 +57,11 @@ type Run struct {
 	TaskCount       int      `json:"task_count"`
 	CompletedTasks  int      `json:"completed_tasks"`
 	FailedTasks     int      `json:"failed_tasks"`
-	Tasks           []Task   `json:"tasks,omitempty"`
+	// LogicalDate is the time that a scheduled run or one of a backfill is for.
+	LogicalDate time.Time `json:"logical_date,omitzero"`
+	// RerunOf is the run that it repeats.
+	RerunOf string `json:"rerun_of,omitempty"`
+	Tasks   []Task `json:"tasks,omitempty"`
 }
 
 // Task is a task run.
@@ -77,9 +81,11 @@ type Task struct {
 	Attempt         int      `json:"attempt"` // 0 before it was first queued
 	AgentID         string   `json:"agent_id,omitempty"`
 	ExitCode        *int32   `json:"exit_code,omitempty"`
-	// Cause says in a word why it failed, was cancelled or never ran, Error in a sentence.
+	// Cause says in a word why it failed, was cancelled, never ran or waits, Error in a sentence.
 	Cause string `json:"cause,omitempty"`
 	Error string `json:"error,omitempty"`
+	// Message is for the person whose approval it waits for.
+	Message string `json:"message,omitempty"`
 	// Logs is the end of the log, when it was asked for.
 	Logs []LogEntry `json:"logs,omitempty"`
 }
@@ -114,13 +120,18 @@ type Cancelled struct {
 }
 
 func runOf(view *engine.RunView) Run {
-	return Run{
+	run := Run{
 		RunID: view.Name, DAGRunID: view.Name, DAGID: view.DAG, ByOutcome: view.ByOutcome, Context: view.Context,
 		Status: view.Status, Reason: view.Reason, Actor: view.Actor, Cause: view.Cause,
 		CreatedTime: utc(view.CreatedAt), StartTime: utc(view.StartTime), EndTime: utc(view.EndTime), CancelTime: utc(view.CancelTime),
 		DurationSeconds: duration(view.StartTime, view.EndTime),
 		TaskCount:       view.TaskCount, CompletedTasks: view.CompletedTasks, FailedTasks: view.FailedTasks,
+		LogicalDate: utc(view.LogicalDate),
 	}
+	if !view.RerunOf.IsZero() {
+		run.RerunOf = view.RerunOf.String()
+	}
+	return run
 }
 
 func taskOf(run workflow.RunID, view *engine.TaskRunView) Task {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Service starts runs, shows them, and cancels them. It is safe for concurrent use.
+// Service starts runs, shows them, and controls them. It is safe for concurrent use.
 //
 // A run is named by its custom id or its UUID, a task run by its task_run_id. Times in answers are
 // in UTC. Errors are an *Error where the caller can do something about them.
@@ -32,10 +32,27 @@ type Service interface {
 	// it has then: cancelled when it could end so fast, else running with a cancel time.
 	CancelRun(ctx context.Context, run string) (*Cancelled, error)
 
+	// ControlRun pauses or resumes a run, and answers within a second with the status that it has then. What is so
+	// already is no error; what cannot be done is a conflict.
+	ControlRun(ctx context.Context, run string, action RunAction) (*ControlledRun, error)
+	// ControlTask does something with a task run, and answers within a second with the status that it has then.
+	// What cannot be done is a conflict.
+	ControlTask(ctx context.Context, taskRun string, action TaskAction) (*ControlledTask, error)
+	// Events gives what happened to a run, in order.
+	Events(ctx context.Context, run string, query *EventQuery) (*EventList, error)
+	// Rerun starts a run that repeats one which has ended, by today's definitions.
+	Rerun(ctx context.Context, run string, request *Rerun) (*Scheduled, error)
+	// Backfill starts a run of a DAG for each of its scheduled times in a range, but where there is one already.
+	Backfill(ctx context.Context, request *Backfill) (*Backfilled, error)
+
 	// Tasks lists task definitions by id.
 	Tasks(ctx context.Context, query *DefinitionQuery) (*TaskList, error)
 	// DAGs lists DAG definitions by id.
 	DAGs(ctx context.Context, query *DefinitionQuery) (*DAGList, error)
+	// Contexts lists contexts by id.
+	Contexts(ctx context.Context, query *DefinitionQuery) (*ContextList, error)
+	// ParameterSets lists parameter sets by id.
+	ParameterSets(ctx context.Context, query *DefinitionQuery) (*ParameterSetList, error)
 	// Health tells whether the service and its backend work. What does not work is in the answer,
 	// not an error.
 	Health(ctx context.Context) (*Health, error)

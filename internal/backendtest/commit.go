@@ -115,82 +115,9 @@ var commitTests = []test{
 	}},
 }
 
-// storedEqualsLive lets random things happen to random runs, and compares what is stored after each.
-func storedEqualsLive(w *world) {
-	w.open()
-	generator := rapid.Custom(drawHistory)
-	for seed := range 12 {
-		history := generator.Example(seed)
-		run := w.start(history.plan)
-		w.compareStored(run, seed, 0)
-		for step := range history.steps {
-			if run.Status.Ended() {
-				break
-			}
-			w.advance(run, nil, w.eventsOf(run, history.steps[step])...)
-			if !run.Status.Ended() {
-				w.compareStored(run, seed, step)
-			}
-		}
-		if run.Status.Ended() && w.view(run.ID).Status != run.Status {
-			w.Fatalf("seed %d: the run ended as %s, and is seen as %s", seed, run.Status, w.view(run.ID).Status)
-		}
-	}
-}
-
-func (w *world) compareStored(run *workflow.Run, seed, step int) {
-	w.Helper()
-	if err := difference(run, w.load(run.ID)); err != nil {
-		w.Fatalf("seed %d: after step %d the stored run differs: %v", seed, step, err)
-	}
-}
-
-// history is a graph, and numbers that choose what happens to it.
-type history struct {
-	plan  *workflow.Plan
-	steps [][]int
-}
-
-func drawHistory(t *rapid.T) history {
-	h := history{plan: drawPlan(t)}
-	h.steps = rapid.SliceOfN(rapid.SliceOfN(rapid.IntRange(0, 1<<20), 1, 4), 5, 25).Draw(t, "steps")
-	return h
-}
-
-// eventsOf chooses events that fit the run.
-func (w *world) eventsOf(run *workflow.Run, choices []int) []workflow.Event {
-	var events []workflow.Event
-	for _, choice := range choices {
-		node := int32(choice % len(run.Nodes)) //nolint:gosec // bounded
-		state := run.Nodes[node]
-		of := workflow.Member{Run: run.ID, Node: node, Attempt: state.Attempt, Delivery: state.Delivery}
-		event := w.completed(of)
-		switch choice / len(run.Nodes) % 8 {
-		case 0, 1:
-			event = w.failed(of, 3)
-		case 2:
-			event.Kind = workflow.EventLost
-		case 3:
-			event.Kind = workflow.EventReturn
-		case 4:
-			event.Kind, event.Result = workflow.EventReturn, workflow.Result{Agent: 1}
-		case 5:
-			event = workflow.Event{Kind: workflow.EventCount}
-			if choice%16 == 0 {
-				event = workflow.Event{Kind: workflow.EventCancel, Actor: "ann"}
-			}
-		}
-		if state.Status == workflow.TaskWaiting {
-			event = workflow.Event{Kind: workflow.EventTimer, Node: node, Timer: workflow.TimerRetry}
-		}
-		events = append(events, event)
-	}
-	return events
-}
-
 // refusals tries one impossible thing after the other, each beside things that are in order.
 func refusals(w *world) {
-	plan := planOf("a", "b: a", "c", "d")
+	plan := planOf("a", "b: a", "c", "d", "e: d")
 	plan.Specs[2].Retries = workflow.Retries{Count: 1}
 	run := w.start(plan)
 	other := w.start(planOf("x"))
@@ -243,17 +170,50 @@ func refusals(w *world) {
 		{name: "a start by no agent", change: workflow.Change{Tasks: []workflow.TaskChange{
 			with(func(c *workflow.TaskChange) { c.Agent = 0 }),
 		}}},
+		{name: "a task run that waits for what it depends on", change: workflow.Change{Tasks: []workflow.TaskChange{
+			{Node: 0, Status: workflow.TaskWaiting, Attempt: 1, Delivery: 1, Cause: workflow.CauseUpstream},
+		}}},
+		{name: "a task run that waits for an approval before its first attempt", change: workflow.Change{Tasks: []workflow.TaskChange{
+			{Node: 1, Status: workflow.TaskWaiting, First: true, Cause: workflow.CauseApproval},
+		}}},
+		{name: "a queued task run with a cause", change: workflow.Change{Tasks: []workflow.TaskChange{
+			{Node: 0, Status: workflow.TaskQueued, Attempt: 1, Delivery: 2, QueuedTime: at, Cause: workflow.CausePaused},
+		}}},
+		{name: "a completed task run without an attempt and a reason for that", change: workflow.Change{Tasks: []workflow.TaskChange{
+			{Node: 1, Status: workflow.TaskCompleted, First: true, EndTime: at},
+		}}},
+		{name: "a failed task run without an attempt and a reason for that", change: workflow.Change{Tasks: []workflow.TaskChange{
+			{Node: 1, Status: workflow.TaskFailed, First: true, EndTime: at, Cause: workflow.CauseExit},
+		}}},
+		{name: "an attempt that was never queued", change: workflow.Change{Tasks: []workflow.TaskChange{
+			{Node: 1, Status: workflow.TaskFailed, First: true, Attempt: 1, Delivery: 1, EndTime: at, Cause: workflow.CauseRejected},
+		}}},
+		{name: "a row that goes, and is not there", change: workflow.Change{Reset: []int32{1}}},
+		{name: "a row that is retired, and is not there", change: workflow.Change{Retire: []int32{1}, Tasks: []workflow.TaskChange{
+			{Node: 1, Status: workflow.TaskQueued, Attempt: 2, Delivery: 1, QueuedTime: at},
+		}}},
+		{name: "an attempt that is retired twice", change: workflow.Change{Retire: []int32{3, 3}, Tasks: []workflow.TaskChange{
+			{Node: 3, Status: workflow.TaskQueued, Attempt: 2, Delivery: 1, QueuedTime: at},
+		}}},
+		{name: "an output that is no object", change: workflow.Change{Outputs: []workflow.Output{{Node: 3, Body: `[1]`}}}},
+		{name: "a timer of the run that is of a node", change: workflow.Change{SetTimers: []workflow.Timer{{Node: 0, Kind: workflow.TimerRun, Due: at}}}},
+		{name: "a timer of a node that is of the run", change: workflow.Change{SetTimers: []workflow.Timer{
+			{Node: workflow.RunNode, Kind: workflow.TimerApproval, Due: at},
+		}}},
+		{name: "a version of the values that goes back", change: workflow.Change{Run: &workflow.RunChange{
+			Status: workflow.RunRunning, StartTime: at, Total: 5, Completed: 1, Version: -1,
+		}}},
 		{name: "an attempt that is superseded twice", change: workflow.Change{Attempts: []workflow.AttemptChange{
 			{Node: 2, Attempt: 1, Status: workflow.TaskFailed, Cause: workflow.CauseExit, StartTime: at, EndTime: at, Agent: 1},
 		}}},
 		{name: "more task runs that ended than there are", change: workflow.Change{Run: &workflow.RunChange{
-			Status: workflow.RunRunning, StartTime: at, Total: 4, Completed: 5,
+			Status: workflow.RunRunning, StartTime: at, Total: 5, Completed: 6,
 		}}},
 		{name: "a run that ended without a time", change: workflow.Change{Run: &workflow.RunChange{
-			Status: workflow.RunCompleted, StartTime: at, Total: 4,
+			Status: workflow.RunCompleted, StartTime: at, Total: 5,
 		}}},
 		{name: "a cancelled run that nobody cancelled", change: workflow.Change{Run: &workflow.RunChange{
-			Status: workflow.RunCancelled, StartTime: at, EndTime: at, Total: 4,
+			Status: workflow.RunCancelled, StartTime: at, EndTime: at, Total: 5,
 		}}},
 		{name: "an answer to a message that is not there", mail: []engine.MailKey{missing}},
 	} {

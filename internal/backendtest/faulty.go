@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
@@ -78,6 +79,32 @@ func (b *faultyBackend) Cancel(ctx context.Context, run workflow.RunID, actor st
 	return b.plan.around("Cancel", func() error { return b.Backend.Cancel(ctx, run, actor) })
 }
 
+// Command implements engine.Submitter.
+func (b *faultyBackend) Command(ctx context.Context, run workflow.RunID, command engine.Command) error {
+	return b.plan.around("Command", func() error { return b.Backend.Command(ctx, run, command) })
+}
+
+// ScheduleStates implements engine.Schedules.
+func (b *faultyBackend) ScheduleStates(ctx context.Context) ([]engine.ScheduleState, error) {
+	if err := b.plan.before("ScheduleStates"); err != nil {
+		return nil, err
+	}
+	return b.Backend.ScheduleStates(ctx) //nolint:wrapcheck // a wrapper is not seen
+}
+
+// SetScheduleStates implements engine.Schedules.
+func (b *faultyBackend) SetScheduleStates(ctx context.Context, states []engine.ScheduleState) error {
+	return b.plan.around("SetScheduleStates", func() error { return b.Backend.SetScheduleStates(ctx, states) })
+}
+
+// DateSucceeded implements engine.Schedules.
+func (b *faultyBackend) DateSucceeded(ctx context.Context, dag string, date time.Time) (bool, error) {
+	if err := b.plan.before("DateSucceeded"); err != nil {
+		return false, err
+	}
+	return b.Backend.DateSucceeded(ctx, dag, date) //nolint:wrapcheck // a wrapper is not seen
+}
+
 // around fails a call before or after it was done.
 func (p Plan) around(call string, do func() error) error {
 	fault, err := p.fail(call)
@@ -149,6 +176,38 @@ func (w *faultyWriter) LoadRuns(ctx context.Context, ids []workflow.RunID) ([]*w
 		return nil, err
 	}
 	return w.Writer.LoadRuns(ctx, ids) //nolint:wrapcheck // a wrapper is not seen
+}
+
+// LoadEnded implements engine.Writer.
+func (w *faultyWriter) LoadEnded(ctx context.Context, id workflow.RunID) (*workflow.Run, error) {
+	if err := w.plan.before("LoadEnded"); err != nil {
+		return nil, err
+	}
+	return w.Writer.LoadEnded(ctx, id) //nolint:wrapcheck // a wrapper is not seen
+}
+
+// Details implements engine.Writer.
+func (w *faultyWriter) Details(ctx context.Context, id workflow.RunID) (*engine.RunDetails, error) {
+	if err := w.plan.before("Details"); err != nil {
+		return nil, err
+	}
+	return w.Writer.Details(ctx, id) //nolint:wrapcheck // a wrapper is not seen
+}
+
+// Spec implements engine.Writer.
+func (w *faultyWriter) Spec(ctx context.Context, hash workflow.Hash) (*workflow.TaskSpec, error) {
+	if err := w.plan.before("Spec"); err != nil {
+		return nil, err
+	}
+	return w.Writer.Spec(ctx, hash) //nolint:wrapcheck // a wrapper is not seen
+}
+
+// Outputs implements engine.Writer.
+func (w *faultyWriter) Outputs(ctx context.Context, run workflow.RunID, tasks []string) (map[string]workflow.Value, error) {
+	if err := w.plan.before("Outputs"); err != nil {
+		return nil, err
+	}
+	return w.Writer.Outputs(ctx, run, tasks) //nolint:wrapcheck // a wrapper is not seen
 }
 
 // Graph implements engine.Writer.
@@ -229,6 +288,14 @@ func (s *faultySession) Claim(ctx context.Context, want, slack int) (engine.Clai
 	}
 	claim.Deliveries, s.kept = s.kept, nil
 	return claim, nil
+}
+
+// Outputs implements engine.AgentSession.
+func (s *faultySession) Outputs(ctx context.Context, run workflow.RunID, tasks []string) (map[string]workflow.Value, error) {
+	if err := s.plan.before("Outputs"); err != nil {
+		return nil, err
+	}
+	return s.AgentSession.Outputs(ctx, run, tasks) //nolint:wrapcheck // a wrapper is not seen
 }
 
 // Beat implements engine.AgentSession.

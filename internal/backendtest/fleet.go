@@ -20,6 +20,10 @@ type behaviour struct {
 	returns int
 	// slow is how many rounds of its agent an attempt takes.
 	slow int
+	// evaluation is the result of an attempt that completes; nil for none.
+	evaluation *workflow.Evaluation
+	// ruled tells that ends of other kinds than completing let it start, too.
+	ruled bool
 }
 
 const always = 1 << 20
@@ -150,7 +154,7 @@ func (f *fleet) claim(task *engine.ClaimedTask) (behaviour, bool) {
 		f.report("%+v is claimed %d times", task.Member, times)
 	}
 	for _, parent := range f.parents(task.Member) {
-		if !f.completed[taskRun{task.Run.ID, parent}] {
+		if !how.ruled && !f.completed[taskRun{task.Run.ID, parent}] {
 			f.report("%+v starts before node %d completed, which it depends on", task.Member, parent)
 		}
 	}
@@ -234,7 +238,7 @@ func (p *puppet) end(report *engine.Report, task *heldTask) {
 	case int(task.Attempt) <= how.failures:
 		result.Status, result.Cause, result.ExitCode = workflow.TaskFailed, workflow.CauseExit, new(int32(3))
 	default:
-		result.Status, result.ExitCode = workflow.TaskCompleted, new(int32(0))
+		result.Status, result.ExitCode, result.Evaluation = workflow.TaskCompleted, new(int32(0)), how.evaluation
 		f.completed[key] = true
 	}
 	report.Ends = append(report.Ends, engine.End{Member: task.Member, Result: result})

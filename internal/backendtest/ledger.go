@@ -59,6 +59,7 @@ func (l *ledger) note(commit *engine.Commit, result *engine.CommitResult) {
 	l.noteQueue(commit, result)
 	for _, change := range commit.Changes {
 		l.noteRun(change)
+		l.noteRevived(change)
 		for index := range change.Tasks {
 			l.noteTask(change, &change.Tasks[index])
 		}
@@ -95,14 +96,36 @@ func (l *ledger) report(format string, args ...any) {
 
 func (l *ledger) noteRun(change *workflow.Change) {
 	before := l.runs[change.ID]
-	if before.Status.Ended() && !change.Empty() {
-		l.report("run %s is changed after it ended", change.ID)
+	reopened := change.Run != nil && change.Run.Reopened
+	if before.Status.Ended() != reopened && !change.Empty() {
+		l.report("run %s is %s and is changed; that it is reopened is %v", change.ID, before.Status, reopened)
 	}
 	if change.Run != nil {
-		if change.Run.Status < before.Status {
+		resumed := before.Status == workflow.RunPaused && change.Run.Status == workflow.RunRunning
+		if change.Run.Status < before.Status && !reopened && !resumed {
 			l.report("run %s goes from %s to %s", change.ID, before.Status, change.Run.Status)
 		}
 		l.runs[change.ID] = *change.Run
+	}
+}
+
+// noteRevived takes note of rows that go, and of those that may be written again though they ended.
+func (l *ledger) noteRevived(change *workflow.Change) {
+	for _, node := range change.Reset {
+		key := taskRun{change.ID, node}
+		if before := l.rows[key]; !before.Status.Ended() || before.Attempt > 0 {
+			l.report("the row of %s goes, which is %s", workflow.TaskRunID(change.ID, node), before.Status)
+		}
+		delete(l.rows, key)
+	}
+	for _, node := range change.Retire {
+		key := taskRun{change.ID, node}
+		before := l.rows[key]
+		if !before.Status.Ended() || before.Attempt == 0 {
+			l.report("the row of %s is retired, which is %s", workflow.TaskRunID(change.ID, node), before.Status)
+		}
+		before.Status = workflow.TaskWaiting
+		l.rows[key] = before
 	}
 }
 
@@ -115,6 +138,7 @@ func (l *ledger) noteTask(change *workflow.Change, row *workflow.TaskChange) {
 		l.report("%s: that this is its first row is said to be %v", name, row.First)
 	case before.Status.Ended():
 		l.report("%s goes from %s to %s", name, before.Status, row.Status)
+	case row.Status == workflow.TaskQueued && before.Cause == workflow.CauseApproval && row.Attempt == before.Attempt: // it was approved
 	case row.Status == workflow.TaskQueued && (row.Attempt < before.Attempt || row.Attempt == before.Attempt && row.Delivery <= before.Delivery):
 		l.report("%s is queued as %d/%d after %d/%d", name, row.Attempt, row.Delivery, before.Attempt, before.Delivery)
 	}

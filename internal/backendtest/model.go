@@ -81,8 +81,9 @@ type play struct {
 	lives   int // of agents
 	doing   sync.WaitGroup
 	restart chan struct{}
-	started func() // called when all runs are submitted
-	refused int    // the number of a run whose end is not the rules' matter
+	started func()          // called when all runs are submitted
+	refused int             // the number of a run whose end is not the rules' matter
+	asked   map[asking]bool // of persons
 }
 
 func newPlay(t testing.TB, seed int, script *script, backend engine.Backend) *play {
@@ -90,11 +91,14 @@ func newPlay(t testing.TB, seed int, script *script, backend engine.Backend) *pl
 		TB: t, script: script, backend: backend, ledger: newLedger(backend),
 		random: rand.New(rand.NewPCG(uint64(seed), 1)), numbers: map[workflow.RunID]int{}, //nolint:gosec // chance, no secret
 		ids: make([]workflow.RunID, len(script.runs)), kill: make([]context.CancelFunc, len(script.agents)), restart: make(chan struct{}, 10),
-		started: func() {}, refused: -1,
+		started: func() {}, refused: -1, asked: map[asking]bool{},
 	}
 	for number, run := range script.runs {
 		if run.cancel >= 0 {
 			p.chaos = append(p.chaos, chaos{claims: run.cancel, kind: "cancel", agent: number})
+		}
+		if run.pause > 0 {
+			p.chaos = append(p.chaos, chaos{claims: run.pause, kind: "pause", agent: number})
 		}
 	}
 	p.chaos = append(p.chaos, script.chaos...)
@@ -156,7 +160,9 @@ func (p *play) orchestrate() {
 		ctx, stop := context.WithCancel(p.ctx)
 		var running sync.WaitGroup
 		running.Go(func() {
-			conductor := orchestrator.New(p.faulty, orchestrator.Options{ID: "model", Limits: p.script.limits, TickInterval: 20 * time.Millisecond})
+			conductor := orchestrator.New(p.faulty, orchestrator.Options{
+				ID: "model", Limits: p.script.limits, TickInterval: 20 * time.Millisecond, Language: scriptLanguage{}, Schedules: p.faulty,
+			})
 			err := conductor.Run(ctx, nil)
 			for errors.Is(err, engine.ErrWriterExists) && ctx.Err() == nil {
 				// The former one is not gone for good: what watches over an orchestrator starts it once more.
@@ -191,6 +197,7 @@ func (p *play) hire(number int) {
 // submit starts a run, as often as it takes.
 func (p *play) submit(number int) {
 	of := submission(p.script.runs[number].plan)
+	of.Options = p.script.runs[number].options
 	of.IdempotencyKey = fmt.Sprintf("%p-%d", p, number)
 	// The fleet may see its members before this knows the id, so it waits here.
 	p.mutex.Lock()
@@ -224,13 +231,23 @@ func (p *play) behave(member workflow.Member) (behaviour, bool) {
 	if !ok {
 		return behaviour{}, false
 	}
-	return p.script.runs[number].nodes[member.Node], true
+	run := &p.script.runs[number]
+	if run.acts == nil {
+		return run.nodes[member.Node], true
+	}
+	name, _ := p.nodeOf(member)
+	return run.behaviour(name), true
 }
 
 func (p *play) parents(member workflow.Member) []int32 {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	return p.script.runs[p.numbers[member.Run]].plan.Nodes[member.Node].Dependencies
+	run := &p.script.runs[p.numbers[member.Run]]
+	if run.acts == nil {
+		return run.plan.Nodes[member.Node].Dependencies
+	}
+	_, parents := p.nodeOf(member)
+	return parents
 }
 
 // claimed lets happen what was to happen after so many claims.
@@ -239,7 +256,7 @@ func (p *play) claimed(total int) {
 	defer p.mutex.Unlock()
 	var later []chaos
 	for _, event := range p.chaos {
-		if event.claims > total || event.kind == "cancel" && p.ids[event.agent].IsZero() {
+		if event.claims > total || (event.kind == "cancel" || event.kind == "pause") && p.ids[event.agent].IsZero() {
 			later = append(later, event)
 			continue
 		}
@@ -258,6 +275,8 @@ func (p *play) happen(event chaos) {
 		p.hire(event.agent)
 	case "restart":
 		p.restart <- struct{}{}
+	case "pause":
+		p.pauseRun(p.ids[event.agent])
 	case "cancel":
 		for p.ctx.Err() == nil {
 			err := p.faulty.Cancel(p.ctx, p.ids[event.agent], "ann")
@@ -280,17 +299,17 @@ func (p *play) await(what string, holds func() bool) bool {
 }
 
 func (p *play) allEnded() bool {
-	for _, id := range p.ids {
-		view, err := p.backend.FindRun(p.ctx, id.String())
+	all := true
+	for number, id := range p.ids {
+		view, err := p.backend.FindRun(p.ctx, id.String()) // first: a run that ends after this may be what a person waits for
+		content := p.persons(number)
 		if err != nil {
 			p.Errorf("find the run %s: %v", id, err)
 			return true
 		}
-		if !view.Status.Ended() {
-			return false
-		}
+		all = all && content && view.Status.Ended()
 	}
-	return true
+	return all
 }
 
 func (p *play) queueEmpty() bool {
@@ -326,6 +345,9 @@ func (p *play) ending(number int) ending {
 		}
 		end.tasks = append(end.tasks, taskEnding{task.Name, task.Status, task.Cause, exit})
 	}
+	if run.acts != nil {
+		end.sort()
+	}
 	if number == p.refused {
 		return end
 	}
@@ -353,9 +375,14 @@ func (p *play) explain() {
 	for number, id := range p.ids {
 		view, err := p.backend.FindRun(p.ctx, id.String())
 		fmt.Fprintf(&text, "run %d: %s, %d of %d completed, %v\n", number, view.Status, view.CompletedTasks, view.TaskCount, err)
-		if tasks, err := p.backend.TaskRuns(p.ctx, id); err == nil && !view.Status.Ended() {
+		if tasks, err := p.backend.TaskRuns(p.ctx, id); err == nil && (!view.Status.Ended() || p.script.runs[number].acts != nil) {
 			for _, task := range tasks {
-				fmt.Fprintf(&text, "  %s: %s, attempt %d, queue %s, agent %s\n", task.Name, task.Status, task.Attempt, task.Queue, task.AgentID)
+				fmt.Fprintf(&text, "  %s: %s (%s), attempt %d, queue %s, agent %s\n", task.Name, task.Status, task.Cause, task.Attempt, task.Queue, task.AgentID)
+			}
+			if events, err := p.backend.Events(p.ctx, id); err == nil {
+				for _, event := range events {
+					fmt.Fprintf(&text, "    %s %s of %s %d, %s by %s: %s\n", event.At.Format("05.000000"), event.Kind, event.Name, event.Attempt, event.Cause, event.Actor, event.Reason)
+				}
 			}
 		}
 	}

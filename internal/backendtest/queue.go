@@ -226,7 +226,7 @@ var queueTests = []test{
 		for _, delivery := range deliveries {
 			node := delivery.Members[0].Node
 			want := []engine.Class{{Queue: "default"}, {Queue: "gpu", Requires: "eu,ssd"}}[node]
-			member := engine.DispatchMember{Member: member(run, node), Spec: run.Graph.Scheduling(node).Spec, DAG: "dag", HasValues: true}
+			member := engine.DispatchMember{Member: member(run, node), Spec: run.Graph.Scheduling(node).Spec, DAG: "dag", Values: 1}
 			if delivery.Class != want || delivery.Priority != plan.Specs[node].Priority || delivery.Claimed ||
 				!slices.Equal(delivery.Members, []engine.DispatchMember{member}) {
 				w.Errorf("the delivery is %+v", delivery)

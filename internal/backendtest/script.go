@@ -24,24 +24,29 @@ type scriptedRun struct {
 	nodes []behaviour
 	// cancel is the number of claims after which someone cancels the run; -1 for nobody.
 	cancel int
+	// pause is the number of claims after which someone pauses the run for a while; 0 for nobody.
+	pause   int
+	options workflow.RunOptions
+	// acts are what makes nodes more than tasks; nil when nothing does.
+	acts []act
 }
 
 // chaos happens when a number of members were claimed.
 type chaos struct {
 	claims int
-	kind   string // "kill" or "restart"
-	agent  int    // to kill
+	kind   string // "kill", "restart", "cancel" or "pause"
+	agent  int    // to kill; the number of the run to cancel or to pause
 }
 
 // drawScript draws a script in which the end of every run that is not cancelled is certain: attempts that
 // agents lose or hand back never change it.
 func drawScript(t *rapid.T) script {
 	s := script{
-		limits: workflow.Limits{Rows: rapid.SampledFrom([]int{2, 5, 2000}).Draw(t, "rows"), MaxRescues: 1000},
+		limits: workflow.Limits{Rows: rapid.SampledFrom([]int{2, 5, 2000}).Draw(t, "rows"), MaxRescues: 1000, MaxDynamicTasks: 1000},
 		faults: rapid.SampledFrom([]int{0, 0, 3, 8}).Draw(t, "faults"),
 	}
 	for range rapid.IntRange(1, 5).Draw(t, "runs") {
-		s.runs = append(s.runs, drawRun(t))
+		s.runs = append(s.runs, drawRun(t, s.limits.Rows))
 	}
 	for number := range rapid.IntRange(1, 3).Draw(t, "agents") {
 		agent := engine.AgentInfo{ID: fmt.Sprintf("agent-%d", number), Slots: rapid.IntRange(1, 6).Draw(t, "slots")}
@@ -61,7 +66,7 @@ func drawScript(t *rapid.T) script {
 	return s
 }
 
-func drawRun(t *rapid.T) scriptedRun {
+func drawRun(t *rapid.T, rows int) scriptedRun {
 	run := scriptedRun{plan: drawPlan(t), cancel: -1}
 	if rapid.IntRange(0, 3).Draw(t, "cancelled") == 0 {
 		run.cancel = rapid.IntRange(0, 20).Draw(t, "cancelled after")
@@ -82,6 +87,12 @@ func drawRun(t *rapid.T) scriptedRun {
 		}
 		run.nodes = append(run.nodes, how)
 	}
+	if rapid.Bool().Draw(t, "language") {
+		drawActs(t, &run, rows)
+	}
+	if rapid.IntRange(0, 3).Draw(t, "paused") == 0 {
+		run.pause = rapid.IntRange(1, 10).Draw(t, "paused after")
+	}
 	return run
 }
 
@@ -101,6 +112,9 @@ type taskEnding struct {
 
 // expected is the end of a run that nobody cancels, by the rules alone.
 func (r *scriptedRun) expected() ending {
+	if r.acts != nil {
+		return r.expectedOfLanguage()
+	}
 	end := ending{status: workflow.RunCompleted}
 	for number, node := range r.plan.Nodes {
 		task := taskEnding{name: node.Name, status: workflow.TaskCompleted}
@@ -127,6 +141,9 @@ func (r *scriptedRun) expected() ending {
 
 // check says what is impossible about the end of a run that somebody cancelled.
 func (r *scriptedRun) check(end ending) error {
+	if r.acts != nil {
+		return r.checkLanguage(end)
+	}
 	counts := map[workflow.TaskStatus]int{}
 	for number, task := range end.tasks {
 		counts[task.status]++

@@ -1,8 +1,11 @@
 package backendtest
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -21,7 +24,6 @@ type world struct {
 	ctx     context.Context //nolint:containedctx // that of the test
 	backend engine.Backend
 	writer  engine.Writer
-	runs    map[workflow.RunID]*workflow.Run
 	// deliveries are the ids under which members were dispatched.
 	deliveries map[workflow.Member]int64
 }
@@ -29,7 +31,7 @@ type world struct {
 func newWorld(t testing.TB, backend engine.Backend) *world {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
 	t.Cleanup(cancel)
-	return &world{TB: t, ctx: ctx, backend: backend, runs: map[workflow.RunID]*workflow.Run{}, deliveries: map[workflow.Member]int64{}}
+	return &world{TB: t, ctx: ctx, backend: backend, deliveries: map[workflow.Member]int64{}}
 }
 
 // must ends the test on an error.
@@ -167,18 +169,28 @@ func (w *world) startOf(of engine.Submission) *workflow.Run {
 	graph, err := w.writer.Graph(w.ctx, mail.Plan)
 	w.must(err, "load the graph")
 	run := workflow.NewRun(id, mail.DAG, graph, mail.HasValues)
-	w.runs[id] = run
+	run.Options = mail.Options
 	w.advance(run, []engine.MailKey{mail.Key}, workflow.Event{Kind: workflow.EventStart})
 	return run
 }
 
-// advance lets events happen to a run, and commits what follows. Each member gets a delivery of its own.
+// advance lets events happen to a run, and commits what follows: all in one commit where the rules allow that, and the
+// first change is given. Each member gets a delivery of its own.
 func (w *world) advance(run *workflow.Run, answered []engine.MailKey, events ...workflow.Event) *workflow.Change {
 	w.Helper()
-	change := w.decide(run, events...)
-	w.commit(&engine.Commit{At: change.At, Changes: []*workflow.Change{change}, Dispatches: w.dispatches(run, change.Queue, 1), Mail: answered})
-	run.Apply(change)
-	return change
+	var first *workflow.Change
+	for more := true; more; {
+		change, used := workflow.Advance(run, w.now(), events, workflow.DefaultLimits)
+		commit := &engine.Commit{At: change.At, Changes: []*workflow.Change{change}, Dispatches: w.dispatchesOf(run, change)}
+		events, more = events[used:], change.More
+		if !more {
+			commit.Mail = answered
+		}
+		w.commit(commit)
+		run.Apply(change)
+		first = cmp.Or(first, change)
+	}
+	return first
 }
 
 // decide is what follows from the events, uncut.
@@ -194,6 +206,15 @@ func (w *world) decide(run *workflow.Run, events ...workflow.Event) *workflow.Ch
 // now is the writer's time as it is stored: in microseconds.
 func (w *world) now() time.Time { return w.writer.Now().Truncate(time.Microsecond) }
 
+// dispatchesOf puts what a change queues into deliveries of its own, as the run will be after the change.
+func (w *world) dispatchesOf(run *workflow.Run, change *workflow.Change) []engine.Dispatch {
+	after := workflow.Run{ID: run.ID, DAG: run.DAG, Graph: change.GraphOf(run), HasValues: run.HasValues, Version: run.Version}
+	if change.Run != nil {
+		after.Version = change.Run.Version
+	}
+	return w.dispatches(&after, change.Queue, 1)
+}
+
 // dispatches puts members into deliveries of the given size, apart by class and priority.
 func (w *world) dispatches(run *workflow.Run, members []workflow.Member, size int) []engine.Dispatch {
 	var dispatches []engine.Dispatch
@@ -208,7 +229,7 @@ func (w *world) dispatches(run *workflow.Run, members []workflow.Member, size in
 			dispatches = append(dispatches, engine.Dispatch{Class: class, Priority: scheduling.Priority})
 		}
 		dispatches[place].Members = append(dispatches[place].Members, engine.DispatchMember{
-			Member: member, Spec: scheduling.Spec, DAG: run.DAG, HasValues: run.HasValues,
+			Member: member, Spec: scheduling.Spec, DAG: run.DAG, Values: run.Values(),
 		})
 	}
 	return dispatches
@@ -341,15 +362,51 @@ func difference(live, stored *workflow.Run) error {
 		return fmt.Errorf("its times are %v and %v, should be %v and %v", stored.StartTime, stored.CancelTime, live.StartTime, live.CancelTime)
 	case total != storedTotal || completed != storedCompleted || failed != storedFailed:
 		return fmt.Errorf("it counts %d, %d, %d, should be %d, %d, %d", storedTotal, storedCompleted, storedFailed, total, completed, failed)
+	case live.Stop != stored.Stop || live.Version != stored.Version:
+		return fmt.Errorf("it stops because of %q at version %d, should of %q at %d", stored.Stop, stored.Version, live.Stop, live.Version)
+	case textOf(live.Options) != textOf(stored.Options):
+		return fmt.Errorf("its options are %s, should be %s", textOf(stored.Options), textOf(live.Options))
 	}
 	for node := range live.Nodes {
 		one, other := live.Nodes[node], stored.Nodes[node]
+		if one.Status == workflow.TaskSkipped {
+			one.Retried = other.Retried // it never runs again
+		}
 		if one.Status != other.Status || one.Attempt != other.Attempt || one.Delivery != other.Delivery ||
-			one.Retried != other.Retried || one.Rescued != other.Rescued {
+			one.Retried != other.Retried || one.Rescued != other.Rescued || one.Waits != other.Waits {
 			return fmt.Errorf("node %d is %+v, should be %+v", node, other, one)
+		}
+		if err := nodeDifference(live.Graph, stored.Graph, int32(node)); err != nil { //nolint:gosec // a node number
+			return err
 		}
 	}
 	return nil
+}
+
+// nodeDifference says how a node differs in two graphs.
+func nodeDifference(live, stored *workflow.Graph, node int32) error {
+	if !slices.Equal(live.Parents(node), stored.Parents(node)) || !slices.Equal(live.Dependents(node), stored.Dependents(node)) {
+		return fmt.Errorf("node %d is between %v and %v, should be between %v and %v", node,
+			stored.Parents(node), stored.Dependents(node), live.Parents(node), live.Dependents(node))
+	}
+	one, other := *live.Scheduling(node), *stored.Scheduling(node)
+	if !slices.Equal(one.Requires, other.Requires) {
+		return fmt.Errorf("node %d requires %v, should require %v", node, other.Requires, one.Requires)
+	}
+	one.Requires, other.Requires = nil, nil
+	if !reflect.DeepEqual(one, other) {
+		return fmt.Errorf("node %d has the specification %+v, should have %+v", node, other, one)
+	}
+	return nil
+}
+
+// textOf is content as JSON, to be compared.
+func textOf(content any) string {
+	text, err := json.Marshal(content)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 // sameTime compares times as they are stored: in microseconds.
@@ -387,4 +444,90 @@ func (w *world) tick() engine.Tick {
 	tick, err := w.writer.Tick(w.ctx)
 	w.must(err, "tick")
 	return tick
+}
+
+// takeOver lets another writer take the buckets, which knows what is stored and no more.
+func (w *world) takeOver() {
+	w.Helper()
+	w.must(w.writer.Close(w.ctx), "close the writer")
+	w.open()
+}
+
+// wantStored compares the run with what is stored of it, and gives that: what a successor goes on with.
+func (w *world) wantStored(run *workflow.Run) *workflow.Run {
+	w.Helper()
+	stored, err := w.stored(run)
+	if err != nil {
+		w.Fatalf("the stored run differs: %v", err)
+	}
+	return stored
+}
+
+// stored gives what is stored of a run, and says how that differs from the run.
+func (w *world) stored(run *workflow.Run) (*workflow.Run, error) {
+	w.Helper()
+	if !run.Status.Ended() {
+		stored := w.load(run.ID)
+		return stored, difference(run, stored)
+	}
+	stored, err := w.writer.LoadEnded(w.ctx, run.ID)
+	w.must(err, "load the run, which has ended")
+	return stored, difference(run, stored)
+}
+
+// details are what the writer reads of a run beside its memory.
+func (w *world) details(id workflow.RunID) *engine.RunDetails {
+	w.Helper()
+	details, err := w.writer.Details(w.ctx, id)
+	w.must(err, "load the details of the run")
+	return details
+}
+
+// evaluated is the event of an evaluation point that completed with a result. plans are of tasks that the run does not have.
+func (w *world) evaluated(run *workflow.Run, node int32, evaluation workflow.Evaluation, plans ...*workflow.Plan) workflow.Event {
+	w.Helper()
+	event := w.completed(current(run, node))
+	event.Result.Evaluation = &evaluation
+	event.Known = &workflow.Known{Names: w.details(run.ID).Names, Plans: map[string]*workflow.KnownPlan{}}
+	for _, plan := range plans {
+		known := &workflow.KnownPlan{Plan: plan}
+		for _, spec := range plan.Specs {
+			known.Specs = append(known.Specs, workflow.NewSpecOf(spec))
+		}
+		event.Known.Plans[plan.Nodes[len(plan.Nodes)-1].Name] = known
+	}
+	return event
+}
+
+// choosing is the result of an evaluation point that names what goes on.
+func choosing(names ...string) workflow.Evaluation {
+	return workflow.Evaluation{Chosen: true, NextTasks: names}
+}
+
+// current is the member that is queued of a node.
+func current(run *workflow.Run, node int32) workflow.Member {
+	state := run.Nodes[node]
+	return workflow.Member{Run: run.ID, Node: node, Attempt: state.Attempt, Delivery: state.Delivery}
+}
+
+// asked is the event of someone who wants something of a node.
+func asked(kind workflow.EventKind, node int32) workflow.Event {
+	return workflow.Event{Kind: kind, Node: node, Actor: "ann"}
+}
+
+// statuses are those of a run's task runs, by name, as "name status".
+func (w *world) statuses(id workflow.RunID) string {
+	w.Helper()
+	var all []string
+	for _, task := range w.tasks(id) {
+		all = append(all, fmt.Sprintf("%s %s", task.Name, task.Status))
+	}
+	return strings.Join(all, ", ")
+}
+
+func (w *world) wantStatuses(id workflow.RunID, want string) {
+	w.Helper()
+	if got := w.statuses(id); got != want {
+		w.Fatalf("the task runs are %q, should be %q", got, want)
+	}
 }

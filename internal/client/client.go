@@ -107,6 +107,37 @@ func (c *Client) CancelRun(ctx context.Context, run string) (*api.Cancelled, err
 	return answer, c.do(ctx, call{method: http.MethodPost, path: []string{"cancel-run", run}}, answer)
 }
 
+// ControlRun implements api.Service.
+func (c *Client) ControlRun(ctx context.Context, run string, action api.RunAction) (*api.ControlledRun, error) {
+	answer := new(api.ControlledRun)
+	return answer, c.do(ctx, call{method: http.MethodPost, path: []string{"runs", run, string(action)}}, answer)
+}
+
+// ControlTask implements api.Service.
+func (c *Client) ControlTask(ctx context.Context, taskRun string, action api.TaskAction) (*api.ControlledTask, error) {
+	answer := new(api.ControlledTask)
+	return answer, c.do(ctx, call{method: http.MethodPost, path: []string{"task-runs", taskRun, string(action)}}, answer)
+}
+
+// Events implements api.Service.
+func (c *Client) Events(ctx context.Context, run string, query *api.EventQuery) (*api.EventList, error) {
+	return get[api.EventList](ctx, c, page(query.Limit, query.Offset), "runs", run, "events")
+}
+
+// Rerun implements api.Service.
+func (c *Client) Rerun(ctx context.Context, run string, request *api.Rerun) (*api.Scheduled, error) {
+	answer := new(api.Scheduled)
+	return answer, c.do(ctx, call{
+		method: http.MethodPost, path: []string{"rerun", run}, body: request, idempotencyKey: request.IdempotencyKey,
+	}, answer)
+}
+
+// Backfill implements api.Service.
+func (c *Client) Backfill(ctx context.Context, request *api.Backfill) (*api.Backfilled, error) {
+	answer := new(api.Backfilled)
+	return answer, c.do(ctx, call{method: http.MethodPost, path: []string{"backfill"}, body: request}, answer)
+}
+
 // Tasks implements api.Service.
 func (c *Client) Tasks(ctx context.Context, query *api.DefinitionQuery) (*api.TaskList, error) {
 	values := page(query.Limit, query.Offset)
@@ -120,6 +151,20 @@ func (c *Client) DAGs(ctx context.Context, query *api.DefinitionQuery) (*api.DAG
 	values := page(query.Limit, query.Offset)
 	set(values, "filter", query.Filter)
 	return get[api.DAGList](ctx, c, values, "dags")
+}
+
+// Contexts implements api.Service.
+func (c *Client) Contexts(ctx context.Context, query *api.DefinitionQuery) (*api.ContextList, error) {
+	values := page(query.Limit, query.Offset)
+	set(values, "filter", query.Filter)
+	return get[api.ContextList](ctx, c, values, "contexts")
+}
+
+// ParameterSets implements api.Service.
+func (c *Client) ParameterSets(ctx context.Context, query *api.DefinitionQuery) (*api.ParameterSetList, error) {
+	values := page(query.Limit, query.Offset)
+	set(values, "filter", query.Filter)
+	return get[api.ParameterSetList](ctx, c, values, "parameter-sets")
 }
 
 // Health implements api.Service.

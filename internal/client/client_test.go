@@ -31,6 +31,8 @@ func connect(t *testing.T) (*client.Client, *api.Direct) {
 	_, _, err := backend.Publish(t.Context(), []engine.Definition{
 		{Kind: "task", ID: "fetch", Body: []byte(`{"id":"fetch","command":"true","queue":"default","priority":2,"parameters":{"N":{"default":1}}}`)},
 		{Kind: "task", ID: "report", Body: []byte(`{"id":"report","command":"true","queue":"slow","priority":2,"dependencies":["fetch"]}`)},
+		{Kind: "context", ID: "prod", Body: []byte(`{"id":"prod","variables":{"REGION":"eu"}}`)},
+		{Kind: "parameter_set", ID: "small", Body: []byte(`{"id":"small","parameters":{"N":7}}`)},
 		{Kind: "dag", ID: "all", Body: []byte(`{"id":"all","tasks":[{"id":"fetch","overrides":{"id":"","command":"","queue":"","priority":0}}]}`)},
 	}, "test")
 	if err != nil {
@@ -93,6 +95,10 @@ func TestSameAsDirect(t *testing.T) {
 	if _, err := remote.ScheduleDAG(ctx, &api.ScheduleDAG{DAGID: "all"}); err != nil {
 		t.Errorf("schedule the DAG: %v", err)
 	}
+	backfilled, err := remote.Backfill(ctx, &api.Backfill{DAGID: "all", StartDate: "2024-01-01", EndDate: "2024-01-03"})
+	if err != nil || len(backfilled.Runs) != 3 { // below they are there already, so that both get the same answer
+		t.Fatalf("%+v, %v", backfilled, err)
+	}
 	for name, ask := range map[string]func(api.Service) (any, error){
 		"plan": func(s api.Service) (any, error) { return s.Plan(ctx, &api.PlanRequest{TaskID: "report"}) },
 		"runs": func(s api.Service) (any, error) {
@@ -106,7 +112,39 @@ func TestSameAsDirect(t *testing.T) {
 		"tasks": func(s api.Service) (any, error) {
 			return s.Tasks(ctx, &api.DefinitionQuery{Filter: "r*", Queue: "slow", Limit: 3})
 		},
-		"dags":   func(s api.Service) (any, error) { return s.DAGs(ctx, &api.DefinitionQuery{Offset: 0}) },
+		"dags": func(s api.Service) (any, error) { return s.DAGs(ctx, &api.DefinitionQuery{Offset: 0}) },
+		"contexts": func(s api.Service) (any, error) {
+			return s.Contexts(ctx, &api.DefinitionQuery{Filter: "p*", Limit: 2})
+		},
+		"parameter sets": func(s api.Service) (any, error) { return s.ParameterSets(ctx, &api.DefinitionQuery{Filter: "s*"}) },
+		"events":         func(s api.Service) (any, error) { return s.Events(ctx, "mine", &api.EventQuery{Limit: 2}) },
+		"no context":     func(s api.Service) (any, error) { return s.Contexts(ctx, &api.DefinitionQuery{Filter: "["}) },
+		"settings": func(s api.Service) (any, error) {
+			retries, seconds, queue := 3, 2.5, "q"
+			return s.Plan(ctx, &api.PlanRequest{
+				TaskID: "report", Settings: api.Settings{ParameterSets: []string{"small"}, TimeoutSeconds: &seconds},
+				TaskSettings: api.TaskSettings{Queue: &queue, Retries: &retries, IgnoreDependencies: true},
+			})
+		},
+		"bad settings": func(s api.Service) (any, error) {
+			priority := 9
+			return s.ScheduleDAG(ctx, &api.ScheduleDAG{DAGID: "all", Settings: api.Settings{Priority: &priority}})
+		},
+		"backfill": func(s api.Service) (any, error) {
+			return s.Backfill(ctx, &api.Backfill{DAGID: "all", StartDate: "2024-01-01", EndDate: "2024-01-03", MaxParallel: 1, Offset: 1, Limit: 1})
+		},
+		"bad backfill":   func(s api.Service) (any, error) { return s.Backfill(ctx, &api.Backfill{DAGID: "all"}) },
+		"rerun too soon": func(s api.Service) (any, error) { return s.Rerun(ctx, "mine", &api.Rerun{FailedOnly: true}) },
+		"bad rerun": func(s api.Service) (any, error) {
+			return s.Rerun(ctx, "mine", &api.Rerun{FailedOnly: true, FromTask: "x"})
+		},
+		"pause nothing": func(s api.Service) (any, error) { return s.ControlRun(ctx, "nobody", api.ActionPause) },
+		"resume too soon": func(s api.Service) (any, error) {
+			return s.ControlRun(ctx, "mine", api.ActionResume)
+		},
+		"approve what does not wait": func(s api.Service) (any, error) {
+			return s.ControlTask(ctx, first.Tasks[0].TaskRunID, api.ActionApprove)
+		},
 		"health": func(s api.Service) (any, error) { return s.Health(ctx) },
 		"no run": func(s api.Service) (any, error) { return s.Run(ctx, "../tasks?x=1", api.Include{}) },
 		"no log": func(s api.Service) (any, error) { return s.Logs(ctx, "x", &api.LogQuery{}) },

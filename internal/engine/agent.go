@@ -41,6 +41,9 @@ type AgentSession interface {
 	Report(ctx context.Context, report *Report, logs []LogChunk, orders []int64) error
 	// WriteLogs stores chunks of logs while tasks run.
 	WriteLogs(ctx context.Context, logs []LogChunk) error
+	// Outputs gives what tasks of the run gave to later ones: of each the newest iteration that completed.
+	// Tasks are named as nodes are, without the iteration; those without an output are left out.
+	Outputs(ctx context.Context, run workflow.RunID, tasks []string) (map[string]workflow.Value, error)
 	// Close takes the agent out of the cluster. What it still holds is treated as lost.
 	Close(ctx context.Context) error
 }

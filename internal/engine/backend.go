@@ -13,6 +13,7 @@ type Backend interface {
 	Submitter
 	Reader
 	Definitions
+	Schedules
 
 	// OpenWriter makes the caller the writer of all buckets, after it made sure that no
 	// other orchestrator lives: ErrWriterExists names it.
@@ -22,6 +23,8 @@ type Backend interface {
 	// StartJobs runs the product's own jobs (partitions, retention, clean-up and those of
 	// HandleJob) until the context ends.
 	StartJobs(ctx context.Context, jobs *Jobs, policy Retention) error
+	// Now is the backend's clock, as well as this process knows it.
+	Now() time.Time
 	// Ping tells whether the backend answers.
 	Ping(ctx context.Context) error
 	// Close frees everything. Writers and sessions must be closed before.
@@ -39,6 +42,12 @@ type Submission struct {
 	Context   string
 	Plan      *workflow.Plan
 	Values    workflow.RunValues
+	// Options are the rules that the run is under.
+	Options workflow.RunOptions
+	// Pin draws the run's bucket by this text, so that all runs with the same are in one bucket; empty for chance.
+	Pin string
+	// RerunOf is the run that this one repeats; zero for none. Outputs of kept task runs are copied.
+	RerunOf workflow.RunID
 	// Revision is that of the definitions that the plan was made from.
 	Revision int64
 	// Actor is who asked for it, Cause what made them ("cli", "api", "schedule").
@@ -62,9 +71,53 @@ type Submitter interface {
 	Submit(ctx context.Context, submissions []Submission) ([]Submitted, error)
 	// Cancel asks for the run to be cancelled. Errors: ErrNotFound, ErrEnded.
 	Cancel(ctx context.Context, run workflow.RunID, actor string) error
+	// Command asks for something to be done with a run, or one of its task runs. Whether it could be
+	// done is seen in the run. Errors: ErrNotFound; ErrEnded for what an ended run can't do; ErrGone when
+	// retention has dropped what would be needed.
+	Command(ctx context.Context, run workflow.RunID, command Command) error
 }
 
-// Definition is a stored definition: its kind ("task", "dag", "context"), its id, and its JSON.
+// CommandKind says what a command asks for. The numbers are stored.
+type CommandKind int16
+
+// The kinds of commands.
+const (
+	CommandPause   CommandKind = 1
+	CommandResume  CommandKind = 2
+	CommandApprove CommandKind = 3 // of Node
+	CommandReject  CommandKind = 4 // of Node
+	CommandRetry   CommandKind = 5 // of Node; the run may have ended
+	CommandSkip    CommandKind = 6 // of Node; the run may have ended
+)
+
+// OfEnded tells whether an ended run can do it.
+func (k CommandKind) OfEnded() bool { return k == CommandRetry || k == CommandSkip }
+
+// Command is what a person asks of a run.
+type Command struct {
+	Kind  CommandKind `json:"kind"`
+	Node  int32       `json:"node"` // workflow.RunNode for the run itself
+	Actor string      `json:"actor"`
+}
+
+// ScheduleState is how far a DAG's schedule was carried out.
+type ScheduleState struct {
+	DAG string
+	// LastDate is the newest logical date that has a run, or that was passed over.
+	LastDate time.Time
+}
+
+// Schedules keeps how far schedules were carried out. It outlives retention.
+type Schedules interface {
+	// ScheduleStates gives all of them.
+	ScheduleStates(ctx context.Context) ([]ScheduleState, error)
+	// SetScheduleStates takes dates on, never back.
+	SetScheduleStates(ctx context.Context, states []ScheduleState) error
+	// DateSucceeded tells whether a run of the DAG for the logical date has completed.
+	DateSucceeded(ctx context.Context, dag string, date time.Time) (bool, error)
+}
+
+// Definition is a stored definition: its kind ("task", "dag", "context", "parameter_set"), its id, and its JSON.
 type Definition struct {
 	Kind, ID string
 	Body     []byte

@@ -15,6 +15,8 @@ var (
 	ErrNameTaken = errors.New("already used")
 	// ErrEnded: the run has ended, so it can't be changed any more.
 	ErrEnded = errors.New("has ended")
+	// ErrGone: retention has dropped what would be needed.
+	ErrGone = errors.New("is gone")
 	// ErrFenced: this writer was declared dead or its memory is not what is stored; it
 	// must throw its memory away and open a new writer, or reload.
 	ErrFenced = errors.New("writer is fenced")

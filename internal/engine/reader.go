@@ -17,6 +17,10 @@ type Reader interface {
 	TaskRuns(ctx context.Context, run workflow.RunID) ([]TaskRunView, error)
 	// Plan gives the graph of a run.
 	Plan(ctx context.Context, run workflow.RunID) ([]PlanNode, error)
+	// Events lists what happened to a run, in order.
+	Events(ctx context.Context, run workflow.RunID) ([]EventView, error)
+	// Given gives the values that the run was made with, the sensitive ones too: for a rerun, not for people.
+	Given(ctx context.Context, run workflow.RunID) (*workflow.RunValues, error)
 	// Logs gives chunks of a task run's log after the given place, in order, at most limit.
 	Logs(ctx context.Context, run workflow.RunID, node int32, after LogPlace, limit int) ([]LogChunk, error)
 	// Queues lists the queues that hold or held tasks.
@@ -64,6 +68,10 @@ type RunView struct {
 	Reason                                    string
 	Actor, Cause                              string
 	Revision                                  int64
+	// LogicalDate is the time that it was scheduled for; zero for none.
+	LogicalDate time.Time
+	// RerunOf is the run that it repeats; zero for none.
+	RerunOf workflow.RunID
 }
 
 // TaskRunView is a task run as people see it.
@@ -89,6 +97,21 @@ type PlanNode struct {
 	Name         string
 	TaskID       string
 	Dependencies []int32
+}
+
+// EventView is something that happened to a run or to one of its task runs.
+type EventView struct {
+	At time.Time
+	// Kind is a status that was reached ("queued", "completed"), or what was done ("cancel", "approve", "evaluate").
+	Kind string
+	// Node is workflow.RunNode for the run itself.
+	Node    int32
+	Name    string // of the node
+	Attempt int
+	Cause   workflow.Cause
+	Actor   string
+	Reason  string
+	Detail  workflow.Value // JSON; empty for none
 }
 
 // QueueView is a queue as people see it.

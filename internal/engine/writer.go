@@ -31,6 +31,15 @@ type Writer interface {
 	// LoadRuns gives the runs as they are stored. An id that is not live is left out. Error: a
 	// *BrokenRunError for a run that can't be read.
 	LoadRuns(ctx context.Context, ids []workflow.RunID) ([]*workflow.Run, error)
+	// LoadEnded gives a run that has ended, so that it can live again. Error: ErrNotFound.
+	LoadEnded(ctx context.Context, id workflow.RunID) (*workflow.Run, error)
+	// Details gives what the rules rarely need of a run, and what is not in its memory. It, Spec and
+	// Outputs may be called by any goroutine.
+	Details(ctx context.Context, id workflow.RunID) (*RunDetails, error)
+	// Spec gives a specification.
+	Spec(ctx context.Context, hash workflow.Hash) (*workflow.TaskSpec, error)
+	// Outputs is as in AgentSession.
+	Outputs(ctx context.Context, run workflow.RunID, tasks []string) (map[string]workflow.Value, error)
 	// Graph gives the graph of a plan, for a run that was just submitted.
 	Graph(ctx context.Context, plan workflow.Hash) (*workflow.Graph, error)
 	// ReadMail gives unread mail of buckets that were rung (all of the writer's buckets when
@@ -99,9 +108,10 @@ type Dispatch struct {
 // DispatchMember is a task run in a delivery, with what its agent needs to find the rest.
 type DispatchMember struct {
 	workflow.Member
-	Spec      workflow.Hash
-	DAG       string
-	HasValues bool
+	Spec workflow.Hash
+	DAG  string
+	// Values is 0 for a run without values; else 1 more than the version that the task has to see at least.
+	Values int32
 }
 
 // Delivery is a row of the queue.
@@ -156,6 +166,8 @@ const (
 	MailReport MailKind = 2 // an agent reports: Report
 	MailCancel MailKind = 3 // someone wants the run cancelled: Run, Actor
 	MailLost   MailKind = 4 // an agent died that held the delivery: Lost
+	// MailCommand: someone asks something of the run: Run, Command
+	MailCommand MailKind = 5
 )
 
 // Mail is a message to a bucket.
@@ -168,6 +180,9 @@ type Mail struct {
 	Plan      workflow.Hash
 	DAG       string
 	HasValues bool
+	Options   workflow.RunOptions
+
+	Command *Command // of MailCommand
 
 	Actor  string // of MailCancel
 	Report *Report
@@ -180,6 +195,16 @@ type LostDelivery struct {
 	Agent     int64
 	ClaimedAt time.Time
 	Members   []workflow.Member
+}
+
+// RunDetails are what a run was made of.
+type RunDetails struct {
+	// Names are those of all its nodes, by number.
+	Names    []string
+	Name     string // to the outside
+	DAG      string
+	Revision int64
+	Values   *workflow.RunValues // with all updates
 }
 
 // Tick is what a writer needs to know once a second.

@@ -137,7 +137,7 @@ func (s *session) Claim(ctx context.Context, want, slack int) (engine.Claim, err
 func (b *Backend) runInfo(member engine.DispatchMember) *engine.RunInfo {
 	info := &engine.RunInfo{ID: member.Run, Name: member.Run.String(), DAG: member.DAG, Values: &workflow.RunValues{}}
 	if stored, ok := b.runs[member.Run]; ok {
-		info.Name, info.DAG, info.Values = stored.publicName(), stored.dag, &stored.values
+		info.Name, info.DAG, info.Values = stored.publicName(), stored.dag, stored.updatedValues()
 	}
 	return info
 }
@@ -204,6 +204,11 @@ func (b *Backend) writeLogs(logs []engine.LogChunk) {
 			stored.addLog(chunk)
 		}
 	}
+}
+
+// Outputs implements engine.AgentSession.
+func (s *session) Outputs(ctx context.Context, run workflow.RunID, tasks []string) (map[string]workflow.Value, error) {
+	return s.backend.outputs(ctx, run, tasks)
 }
 
 // Close implements engine.AgentSession.

@@ -46,6 +46,10 @@ type Backend struct {
 	classes    map[engine.Class]bool
 	agents     map[int64]*session
 	orders     map[int64]order
+	schedules  map[string]time.Time // the last date of each DAG
+	succeeded  map[dagDate]bool
+	// forgotten is the time before which runs that had ended were forgotten; zero when none were.
+	forgotten time.Time
 
 	writer  *Writer // nil when nobody is
 	backlog map[backlogKey]engine.Backlog
@@ -72,6 +76,7 @@ func New(options Options) *Backend {
 		names: map[string]workflow.RunID{}, keys: map[string]workflow.RunID{}, live: map[workflow.RunID]bool{},
 		timers: map[timerKey]time.Time{}, mail: map[int][]letter{}, dispatches: map[int64]*dispatch{},
 		classes: map[engine.Class]bool{}, agents: map[int64]*session{}, orders: map[int64]order{},
+		schedules: map[string]time.Time{}, succeeded: map[dagDate]bool{},
 		backlog: map[backlogKey]engine.Backlog{},
 	}
 	b.jobs.init()
@@ -93,7 +98,10 @@ func (b *Backend) lock(ctx context.Context) error {
 	return nil
 }
 
-// now is the time of the cluster.
+// Now is the time of the cluster.
+// Now implements engine.Backend.
+func (b *Backend) Now() time.Time { return b.now() }
+
 func (b *Backend) now() time.Time { return b.options.Clock().UTC() }
 
 // number gives a number that was never given before; later ones are larger.

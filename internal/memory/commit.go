@@ -3,6 +3,8 @@ package memory
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
@@ -64,18 +66,27 @@ func (w *Writer) Commit(ctx context.Context, commit *engine.Commit) (engine.Comm
 // store writes a change that was checked.
 func (b *Backend) store(change *workflow.Change) {
 	r := b.runs[change.ID]
-	if r.tasks == nil && len(change.Tasks) > 0 {
-		r.tasks = make([]workflow.TaskChange, len(r.plan.nodes))
-		for number := range r.tasks {
-			r.tasks[number].Node = int32(number) //nolint:gosec // a node number
-		}
+	r.noteChange(change)
+	b.grow(r, change)
+	for number := len(r.tasks); len(change.Tasks) > 0 && number < len(r.nodes); number++ {
+		r.tasks = append(r.tasks, workflow.TaskChange{Node: int32(number)}) //nolint:gosec // a node number
 	}
-	for _, attempt := range change.Attempts {
-		if r.attempts == nil {
-			r.attempts = map[int32][]workflow.AttemptChange{}
-		}
-		attempt.EndTime = inOrder(attempt.StartTime, attempt.EndTime)
-		r.attempts[attempt.Node] = append(r.attempts[attempt.Node], attempt)
+	for _, node := range change.Retire {
+		r.retire(r.row(node))
+		delete(r.outputs, node)
+	}
+	for _, node := range change.Reset {
+		r.tasks[node] = workflow.TaskChange{Node: node}
+		delete(r.outputs, node)
+	}
+	for _, output := range change.Outputs {
+		r.setOutput(output.Node, output.Body)
+	}
+	if change.Update != nil {
+		r.updates = append(r.updates, cloneUpdate(change.Update))
+	}
+	for i := range change.Attempts {
+		r.supersede(change.Attempts[i], false)
 	}
 	for _, row := range change.Tasks {
 		if row.QueuedTime.IsZero() {
@@ -90,16 +101,97 @@ func (b *Backend) store(change *workflow.Change) {
 	for _, timer := range change.SetTimers {
 		b.timers[timerKey{change.ID, timer.Node, timer.Kind}] = timer.Due
 	}
-	r.events = append(r.events, change.Events...)
 	if change.Run != nil {
 		r.state = *change.Run
 		r.state.EndTime = inOrder(r.state.StartTime, r.state.EndTime)
+		b.live[r.id] = true
 		if r.state.Status.Ended() {
 			delete(b.live, r.id)
+		}
+		if date := change.Run.LogicalDate; !date.IsZero() {
+			b.succeeded[dateOf(r.dag, date)] = true
 		}
 	}
 	for _, job := range change.Jobs {
 		b.jobs.add(job.Kind, job.Key, job.Args)
+	}
+}
+
+// grow gives the run what the change adds to its graph. The plan, which other runs share, stays as it is.
+func (b *Backend) grow(r *run, change *workflow.Change) {
+	if len(change.Nodes) == 0 {
+		return
+	}
+	r.nodes, r.specs, r.grown = r.grownNodes(change), slices.Clone(r.specs), maps.Clone(r.grown)
+	if r.grown == nil {
+		r.grown = map[int32]bool{}
+	}
+	for _, grown := range change.Nodes {
+		r.grown[grown.Number] = true
+	}
+	scheduling := slices.Clone(r.graph.Specs)
+	for _, spec := range change.Specs {
+		if b.specs[spec.Scheduling.Spec] == nil {
+			b.specs[spec.Scheduling.Spec] = spec.Task
+		}
+		r.specs, scheduling = append(r.specs, b.specs[spec.Scheduling.Spec]), append(scheduling, spec.Scheduling)
+	}
+	graph, err := r.grownGraph(r.nodes, scheduling, r.grown)
+	if err != nil {
+		panic(fmt.Sprintf("run %s grew though it was checked: %v", r.id, err))
+	}
+	r.graph = graph
+}
+
+// grownNodes are the nodes of the run with those of the change.
+func (r *run) grownNodes(change *workflow.Change) []workflow.Node {
+	nodes := slices.Clone(r.nodes)
+	for _, grown := range change.Nodes {
+		for len(nodes) <= int(grown.Number) {
+			nodes = append(nodes, workflow.Node{})
+		}
+		nodes[grown.Number] = workflow.Node{Name: grown.Name, Spec: grown.Spec, Dependencies: slices.Clone(grown.Dependencies)}
+	}
+	return nodes
+}
+
+// grownGraph is the plan's graph with what was added to the run.
+func (r *run) grownGraph(nodes []workflow.Node, scheduling []workflow.Scheduling, grown map[int32]bool) (*workflow.Graph, error) {
+	added := make([]workflow.GrownNode, 0, len(grown))
+	for number := range grown {
+		added = append(added, workflow.GrownNode{Node: nodes[number], Number: number})
+	}
+	graph, err := r.plan.graph.Grow(scheduling[len(r.plan.specs):], added)
+	if err != nil {
+		return nil, fmt.Errorf("run %s grows: %w", r.id, err)
+	}
+	return graph, nil
+}
+
+func (r *run) supersede(superseded workflow.AttemptChange, retired bool) {
+	if r.attempts == nil {
+		r.attempts = map[int32][]attempt{}
+	}
+	superseded.EndTime = inOrder(superseded.StartTime, superseded.EndTime)
+	r.attempts[superseded.Node] = append(r.attempts[superseded.Node], attempt{superseded, retired})
+}
+
+// retire makes a row an attempt. One that was superseded before, because the task run ended while it waited for
+// the next, stays as it was.
+func (r *run) retire(row workflow.TaskChange) {
+	attempts := r.attempts[row.Node]
+	if last := len(attempts) - 1; last >= 0 && attempts[last].Attempt == row.Attempt {
+		attempts[last].retired = true
+		return
+	}
+	r.supersede(attemptOf(row), true)
+}
+
+// attemptOf is the row as an attempt.
+func attemptOf(row workflow.TaskChange) workflow.AttemptChange {
+	return workflow.AttemptChange{
+		Node: row.Node, Attempt: row.Attempt, Status: row.Status, StartTime: row.StartTime, EndTime: row.EndTime,
+		ExitCode: row.ExitCode, Agent: row.Agent, Cause: row.Cause, Reason: row.Reason,
 	}
 }
 
@@ -112,13 +204,15 @@ func (b *Backend) storeRefused(at time.Time, refused engine.RefusedRun) {
 	if r.state.StartTime.IsZero() {
 		r.state.StartTime = at
 	}
-	r.state.Status, r.state.EndTime, r.reason = workflow.RunFailed, inOrder(r.state.StartTime, at), refused.Reason
+	r.state.Status, r.state.EndTime, r.state.Reason = workflow.RunFailed, inOrder(r.state.StartTime, at), refused.Reason
 	delete(b.live, r.id)
 	for number := range r.tasks {
 		if row := &r.tasks[number]; row.Status != workflow.TaskPending && !row.Status.Ended() {
 			row.Status, row.Cause, row.EndTime = workflow.TaskCancelled, workflow.CauseRefused, inOrder(row.StartTime, at)
+			r.noteEnd(*row)
 		}
 	}
+	r.note(engine.EventView{At: r.state.EndTime, Kind: r.state.Status.String(), Node: workflow.RunNode, Reason: refused.Reason})
 	for key := range b.timers {
 		if key.run == r.id {
 			delete(b.timers, key)

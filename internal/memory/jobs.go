@@ -156,8 +156,9 @@ func (b *Backend) retain(policy engine.Retention) {
 	now := b.now()
 	if policy.Days > 0 {
 		queued := b.queuedRuns()
+		b.forgotten = now.AddDate(0, 0, -policy.Days)
 		for _, r := range b.runs {
-			if r.state.Status.Ended() && !queued[r.id] && r.createdAt.Before(now.AddDate(0, 0, -policy.Days)) {
+			if r.state.Status.Ended() && !queued[r.id] && r.createdAt.Before(b.forgotten) {
 				b.forget(r)
 			}
 		}

@@ -36,7 +36,8 @@ func (r *run) view() engine.RunView {
 		ID: r.id, Name: r.publicName(), DAG: r.dag, ByOutcome: r.byOutcome, Context: r.context, Status: r.state.Status,
 		CreatedAt: r.createdAt, StartTime: r.state.StartTime, EndTime: r.state.EndTime, CancelTime: r.state.CancelTime,
 		TaskCount: r.state.Total, CompletedTasks: r.state.Completed, FailedTasks: r.state.Failed,
-		Reason: r.reason, Actor: r.actor, Cause: r.cause, Revision: r.revision,
+		Reason: r.state.Reason, Actor: r.actor, Cause: r.cause, Revision: r.revision,
+		LogicalDate: r.options.LogicalDate, RerunOf: r.rerunOf,
 	}
 }
 
@@ -94,8 +95,8 @@ func (b *Backend) TaskRuns(ctx context.Context, id workflow.RunID) ([]engine.Tas
 	}
 	var views []engine.TaskRunView
 	holders := b.holders()
-	for number, node := range r.plan.nodes {
-		spec, row := r.plan.spec(int32(number)), r.row(int32(number)) //nolint:gosec // a node number
+	for number, node := range r.nodes {
+		spec, row := r.spec(int32(number)), r.row(int32(number)) //nolint:gosec // a node number
 		if row.Status == workflow.TaskPending && r.state.Status.Ended() {
 			continue // of a run that was refused
 		}
@@ -130,10 +131,10 @@ func (b *Backend) Plan(ctx context.Context, id workflow.RunID) ([]engine.PlanNod
 	if err != nil {
 		return nil, err
 	}
-	nodes := make([]engine.PlanNode, 0, len(r.plan.nodes))
-	for number, node := range r.plan.nodes {
+	nodes := make([]engine.PlanNode, 0, len(r.nodes))
+	for number, node := range r.nodes {
 		nodes = append(nodes, engine.PlanNode{
-			Node: int32(number), Name: node.Name, TaskID: r.plan.spec(int32(number)).TaskID, //nolint:gosec // a node number
+			Node: int32(number), Name: node.Name, TaskID: r.spec(int32(number)).TaskID, //nolint:gosec // a node number
 			Dependencies: slices.Clone(node.Dependencies),
 		})
 	}

@@ -17,8 +17,6 @@ type plan struct {
 	graph *workflow.Graph
 }
 
-func (p *plan) spec(node int32) *workflow.TaskSpec { return p.specs[p.nodes[node].Spec] }
-
 // storePlan keeps the plan and its specifications, and gives its hash.
 func (b *Backend) storePlan(submitted *workflow.Plan) (workflow.Hash, error) {
 	hashes := make([]workflow.Hash, len(submitted.Specs))
@@ -54,21 +52,38 @@ type run struct {
 	dag       string // the DAG, or the outcome
 	byOutcome bool
 	context   string
-	planHash  workflow.Hash
 	plan      *plan
-	values    workflow.RunValues
+	values    workflow.RunValues // that it was made with
+	options   workflow.RunOptions
 	revision  int64
+	rerunOf   workflow.RunID
 	actor     string
 	cause     string
 	createdAt time.Time
 
-	state  workflow.RunChange
-	reason string // why it was refused; empty otherwise
-	// tasks has a row for each node; one that was never written is pending. It is nil until the first is written.
+	// nodes, specs and graph are the plan's, until the run grows.
+	nodes []workflow.Node
+	specs []*workflow.TaskSpec
+	graph *workflow.Graph
+	// grown are the nodes that were added, or have other parents than in the plan.
+	grown map[int32]bool
+
+	state   workflow.RunChange
+	updates []workflow.ValueUpdate // what evaluation points changed, in order
+	outputs map[int32]workflow.Value
+	// tasks has a row for each node; one that was never written, or is beyond the end, is pending.
 	tasks    []workflow.TaskChange
-	attempts map[int32][]workflow.AttemptChange
-	events   []workflow.RunEvent
+	attempts map[int32][]attempt
+	events   []engine.EventView          // without names, as they were written
 	logs     map[int32][]engine.LogChunk // in their order
+}
+
+// attempt is one that a later one superseded.
+type attempt struct {
+	workflow.AttemptChange
+	// retired tells that it had ended for good until a person wanted the task to run again. Retries before that
+	// don't count any more.
+	retired bool
 }
 
 // publicName is the run's id to the outside.
@@ -81,9 +96,14 @@ func (r *run) publicName() string {
 
 func (r *run) hasValues() bool { return r.name != "" || !r.values.IsZero() }
 
+// has tells whether there is such a node.
+func (r *run) has(node int32) bool { return node >= 0 && int(node) < len(r.nodes) }
+
+func (r *run) spec(node int32) *workflow.TaskSpec { return r.specs[r.nodes[node].Spec] }
+
 // row is the row of a node; of one that has none, it is pending.
 func (r *run) row(node int32) workflow.TaskChange {
-	if r.tasks == nil {
+	if int(node) >= len(r.tasks) {
 		return workflow.TaskChange{Node: node}
 	}
 	return r.tasks[node]
@@ -97,10 +117,15 @@ func (r *run) load() (*workflow.Run, error) {
 			continue
 		}
 		state := workflow.NodeState{Status: row.Status, Attempt: row.Attempt, Delivery: row.Delivery}
-		for _, attempt := range r.attempts[int32(number)] { //nolint:gosec // a node number
-			switch attempt.Cause {
-			case workflow.CauseAgentStopped:
-			case workflow.CauseAgentLost:
+		if row.Status == workflow.TaskWaiting {
+			state.Waits = row.Cause
+		}
+		for _, earlier := range r.attempts[int32(number)] { //nolint:gosec // a node number
+			switch {
+			case earlier.retired:
+				state.Retried = 0
+			case earlier.Cause == workflow.CauseAgentStopped:
+			case earlier.Cause == workflow.CauseAgentLost:
 				state.Rescued++
 			default:
 				state.Retried++
@@ -108,8 +133,11 @@ func (r *run) load() (*workflow.Run, error) {
 		}
 		nodes = append(nodes, workflow.StoredNode{Node: int32(number), NodeState: state}) //nolint:gosec // a node number
 	}
-	stored := workflow.StoredRun{Status: r.state.Status, StartTime: r.state.StartTime, CancelTime: r.state.CancelTime}
-	loaded, err := workflow.RestoreRun(r.id, r.dag, r.plan.graph, r.hasValues(), stored, nodes)
+	stored := workflow.StoredRun{
+		Status: r.state.Status, StartTime: r.state.StartTime, CancelTime: r.state.CancelTime, Stop: r.state.Stop, Version: r.state.Version,
+		Options: r.options, Revision: r.revision, Planned: len(r.plan.nodes),
+	}
+	loaded, err := workflow.RestoreRun(r.id, r.dag, r.graph, r.hasValues(), stored, nodes)
 	if err != nil {
 		return nil, fmt.Errorf("load run %s: %w", r.id, err)
 	}
@@ -150,14 +178,13 @@ func (b *Backend) retainPlans() {
 	plans, specs := map[*plan]bool{}, map[*workflow.TaskSpec]bool{}
 	for _, r := range b.runs {
 		plans[r.plan] = true
+		for _, spec := range r.specs {
+			specs[spec] = true
+		}
 	}
 	for hash, stored := range b.plans {
 		if !plans[stored] {
 			delete(b.plans, hash)
-			continue
-		}
-		for _, spec := range stored.specs {
-			specs[spec] = true
 		}
 	}
 	for hash, spec := range b.specs {

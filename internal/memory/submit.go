@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
@@ -67,17 +68,20 @@ func (b *Backend) submit(submission *engine.Submission, plan workflow.Hash) engi
 		return engine.Submitted{ID: id, Name: earlier.publicName(), CreatedAt: earlier.createdAt, Existing: true}
 	}
 	now := b.now()
+	shared := b.plans[plan]
 	made := &run{
-		id:   workflow.NewRunID(now, rand.IntN(b.options.Buckets)), //nolint:gosec // spreads load, hides nothing
-		name: submission.Name, key: submission.IdempotencyKey,
+		id: workflow.NewRunID(now, b.bucket(submission.Pin)), name: submission.Name, key: submission.IdempotencyKey,
 		dag: submission.DAG, byOutcome: submission.DAG == "", context: submission.Context,
-		planHash: plan, plan: b.plans[plan], values: submission.Values, revision: submission.Revision,
+		nodes: shared.nodes, specs: shared.specs, graph: shared.graph, plan: shared,
+		values: cloneValues(&submission.Values), options: submission.Options, revision: submission.Revision, rerunOf: submission.RerunOf,
 		actor: submission.Actor, cause: submission.Cause, createdAt: now,
 		state: workflow.RunChange{Status: workflow.RunPending, Total: len(submission.Plan.Nodes)},
 	}
 	if made.byOutcome {
 		made.dag = submission.Task
 	}
+	made.keepOutputs(b.runs)
+	made.note(engine.EventView{At: now, Kind: made.state.Status.String(), Node: workflow.RunNode, Actor: made.actor})
 	b.runs[made.id], b.live[made.id] = made, true
 	if made.name != "" {
 		b.names[made.name] = made.id
@@ -86,24 +90,17 @@ func (b *Backend) submit(submission *engine.Submission, plan workflow.Hash) engi
 		b.keys[made.key] = made.id
 	}
 	b.send(made.id.Bucket(), letter{Mail: engine.Mail{
-		Kind: engine.MailSubmit, Run: made.id, Plan: plan, DAG: made.dag, HasValues: made.hasValues(),
+		Kind: engine.MailSubmit, Run: made.id, Plan: plan, DAG: made.dag, HasValues: made.hasValues(), Options: made.options,
 	}})
 	return engine.Submitted{ID: made.id, Name: made.publicName(), CreatedAt: now}
 }
 
-// Cancel implements engine.Submitter.
-func (b *Backend) Cancel(ctx context.Context, id workflow.RunID, actor string) error {
-	if err := b.lock(ctx); err != nil {
-		return fmt.Errorf("cancel run %s: %w", id, err)
+// bucket draws one: by the pin where there is one.
+func (b *Backend) bucket(pin string) int {
+	if pin == "" {
+		return rand.IntN(b.options.Buckets) //nolint:gosec // spreads load, hides nothing
 	}
-	defer b.mutex.Unlock()
-	found, ok := b.runs[id]
-	switch {
-	case !ok:
-		return &engine.UnknownRunError{ID: id.String()}
-	case found.state.Status.Ended():
-		return fmt.Errorf("run %s %w: it is %s", found.publicName(), engine.ErrEnded, found.state.Status)
-	}
-	b.send(id.Bucket(), letter{Mail: engine.Mail{Kind: engine.MailCancel, Run: id, Actor: actor}})
-	return nil
+	digest := fnv.New32a()
+	digest.Write([]byte(pin))
+	return int(digest.Sum32()) % b.options.Buckets
 }

@@ -137,6 +137,19 @@ func (w *Writer) LoadRuns(ctx context.Context, ids []workflow.RunID) ([]*workflo
 	return loaded, nil
 }
 
+// LoadEnded implements engine.Writer.
+func (w *Writer) LoadEnded(ctx context.Context, id workflow.RunID) (*workflow.Run, error) {
+	if err := w.backend.lock(ctx); err != nil {
+		return nil, fmt.Errorf("load run %s: %w", id, err)
+	}
+	defer w.backend.mutex.Unlock()
+	found, ok := w.backend.runs[id]
+	if !ok || !found.state.Status.Ended() {
+		return nil, fmt.Errorf("load run %s, which has ended: %w", id, engine.ErrNotFound)
+	}
+	return found.load()
+}
+
 // Graph implements engine.Writer.
 func (w *Writer) Graph(ctx context.Context, hash workflow.Hash) (*workflow.Graph, error) {
 	if err := w.backend.lock(ctx); err != nil {

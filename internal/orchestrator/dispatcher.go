@@ -71,6 +71,8 @@ type runQueue struct {
 	lane    *lane
 	members []workflow.Member
 	since   time.Time
+	// parked tells that it is not in the lane's ring: the run has as many in flight as it may.
+	parked bool
 }
 
 func newDispatcher() *dispatcher {
@@ -100,11 +102,14 @@ const (
 
 func (d *dispatcher) laneOf(e *entry, node int32) *lane {
 	if e.lanes == nil {
-		e.lanes = d.lanesOf(e.run.Graph)
+		e.lanes = d.lanesOf(e.graph)
 	}
-	index := e.run.Graph.SpecIndex(node)
+	if len(e.lanes) < len(e.graph.Specs) { // it grew: what it shares stays with the others
+		e.lanes = append(slices.Clone(e.lanes), make([]*lane, len(e.graph.Specs)-len(e.lanes))...)
+	}
+	index := e.graph.SpecIndex(node)
 	if e.lanes[index] == nil {
-		e.lanes[index] = d.lane(&e.run.Graph.Specs[index])
+		e.lanes[index] = d.lane(&e.graph.Specs[index])
 	}
 	return e.lanes[index]
 }
@@ -175,9 +180,13 @@ func serves(agent *engine.AgentInfo, class engine.Class) bool {
 
 // take notes what a change does to queued tasks, before it is committed.
 func (d *dispatcher) take(e *entry, change *workflow.Change) {
+	e.graph, e.values = change.GraphOf(e.run), e.run.Values()
+	if change.Run != nil && change.Run.Version > 0 {
+		e.values = change.Run.Version + 1
+	}
 	for i := range change.Tasks {
 		task := &change.Tasks[i]
-		if !task.First && e.run.Nodes[task.Node].Status == workflow.TaskQueued && !e.misses(task.Node) {
+		if !task.First && int(task.Node) < len(e.run.Nodes) && e.run.Nodes[task.Node].Status == workflow.TaskQueued && !e.misses(task.Node) {
 			d.count(e, task.Node, -1)
 		}
 	}
@@ -190,8 +199,30 @@ func (d *dispatcher) take(e *entry, change *workflow.Change) {
 func (d *dispatcher) count(e *entry, node int32, by int) {
 	lane := d.laneOf(e, node)
 	lane.inFlight += by
+	e.inFlight += by
 	if by < 0 {
 		lane.ended -= by
+		e.unpark()
+	}
+}
+
+// room is how many more members of the run may be in flight.
+func (e *entry) room() int {
+	if limit := e.run.Options.MaxParallel; limit > 0 {
+		return max(0, limit-e.inFlight)
+	}
+	return maxRoom
+}
+
+const maxRoom = 1 << 30
+
+// unpark lets the run take turns again.
+func (e *entry) unpark() {
+	for _, waiting := range e.queues {
+		if waiting.parked {
+			waiting.parked = false
+			waiting.lane.ring = append(waiting.lane.ring, waiting)
+		}
 	}
 }
 
@@ -216,6 +247,8 @@ func (d *dispatcher) putBack(e *entry, member workflow.Member) {
 		return
 	}
 	d.laneOf(e, member.Node).inFlight--
+	e.inFlight--
+	e.unpark()
 	d.push(e, member, time.Time{}) // since when it waits is not known any more
 }
 
@@ -249,7 +282,7 @@ func (l *lane) rounds() int { return max(leastWindow, 2*l.slots) }
 // ready tells whether a task that waits may go into the table.
 func (d *dispatcher) ready() bool {
 	for _, lane := range d.lanes {
-		if lane.waiting > 0 && lane.inFlight < lane.rounds() {
+		if lane.waiting > 0 && len(lane.ring) > 0 && lane.inFlight < lane.rounds() {
 			return true
 		}
 	}
@@ -278,7 +311,13 @@ func (l *lane) next(count int) (members []workflow.Member, entries []*entry) {
 	members, entries = make([]workflow.Member, 0, count), make([]*entry, 0, count)
 	for len(members) < count && len(l.ring) > 0 {
 		first := l.ring[0]
-		taken := min(chunk, count-len(members), len(first.members))
+		taken := min(chunk, count-len(members), len(first.members), first.entry.room())
+		if taken == 0 && len(first.members) > 0 {
+			first.parked = true
+			l.ring = l.ring[1:]
+			continue
+		}
+		first.entry.inFlight += taken
 		for _, member := range first.members[:taken] {
 			members, entries = append(members, member), append(entries, first.entry)
 		}
@@ -316,7 +355,7 @@ func (d *dispatcher) pack(commit *engine.Commit, from *lane, members []workflow.
 		}
 		dispatch := &commit.Dispatches[at]
 		dispatch.Members = append(dispatch.Members, engine.DispatchMember{
-			Member: member, Spec: run.Graph.Scheduling(member.Node).Spec, DAG: run.DAG, HasValues: run.HasValues,
+			Member: member, Spec: entries[i].graph.Scheduling(member.Node).Spec, DAG: run.DAG, Values: entries[i].values,
 		})
 	}
 }
@@ -361,20 +400,24 @@ func (d *dispatcher) backlog(key backlogKey) engine.Backlog {
 	return backlog
 }
 
-// withdraw takes members out that must not start any more: those that wait here at once, the others by the
-// commit. It gives the members that the commit has to answer for.
-func (d *dispatcher) withdraw(l *loop, commit *engine.Commit, members []workflow.Member) map[workflow.Member]bool {
-	wanted := make(map[workflow.Member]bool, len(members))
+// withdraw takes members out that must not start, for ever or for now: those that wait here at once, the others by the
+// commit. It gives the members that the commit has to answer for, and whether they are to be killed if they run.
+func (d *dispatcher) withdraw(l *loop, commit *engine.Commit, members, held []workflow.Member) map[workflow.Member]bool {
+	wanted := make(map[workflow.Member]bool, len(members)+len(held))
+	for _, member := range held {
+		wanted[member] = false
+	}
 	for _, member := range members {
 		wanted[member] = true
 	}
+	members = slices.Concat(members, held)
 	looked, asked := map[workflow.RunID]bool{}, map[workflow.RunID]bool{}
 	for _, member := range members {
 		if e := l.runs[member.Run]; e != nil && !looked[member.Run] {
 			looked[member.Run] = true
 			d.withdrawWaiting(l, e, wanted)
 		}
-		if wanted[member] && !asked[member.Run] {
+		if _, left := wanted[member]; left && !asked[member.Run] {
 			asked[member.Run] = true
 			commit.Withdraw = append(commit.Withdraw, member.Run)
 		}
@@ -384,7 +427,7 @@ func (d *dispatcher) withdraw(l *loop, commit *engine.Commit, members []workflow
 
 func (d *dispatcher) withdrawWaiting(l *loop, e *entry, wanted map[workflow.Member]bool) {
 	e.missing = slices.DeleteFunc(e.missing, func(member workflow.Member) bool {
-		if !wanted[member] {
+		if _, ok := wanted[member]; !ok {
 			return false
 		}
 		d.count(e, member.Node, 1) // as below
@@ -395,11 +438,12 @@ func (d *dispatcher) withdrawWaiting(l *loop, e *entry, wanted map[workflow.Memb
 	for _, waiting := range e.queues {
 		before := len(waiting.members)
 		waiting.members = slices.DeleteFunc(waiting.members, func(member workflow.Member) bool {
-			if !wanted[member] {
+			if _, ok := wanted[member]; !ok {
 				return false
 			}
 			// As if it had been in the table: its end takes it out of the count.
 			waiting.lane.inFlight++
+			e.inFlight++
 			delete(wanted, member)
 			l.withdrawn(member)
 			return true

@@ -40,7 +40,8 @@ type loop struct {
 	remove   []engine.DeliveryKey // deliveries done with
 	consumed []engine.MailKey     // messages that are answered by the next commit
 	mail     []engine.Mail        // read, not yet opened
-	withdraw []workflow.Member
+	withdraw []workflow.Member    // must not start any more: killed where an agent has claimed them
+	hold     []workflow.Member    // shall not start for now: left alone where an agent has claimed them
 	orders   []engine.KillOrder
 	refused  []engine.RefusedRun
 	// homeless are members that were taken out of the queue with others, and whose runs are not in memory.
@@ -50,6 +51,11 @@ type loop struct {
 	dispatcher *dispatcher
 	timers     timers
 	takeover   *takeover
+	gate       *gate
+	questions  *questions
+	heard      []answer // answers that no run has yet
+	// asking counts the questions of runs that are not answered: an end may be among what waits for that.
+	asking map[workflow.RunID]int
 	// suspects are the runs of commits that were refused, and that were not committed since. They are committed apart
 	// from others, at most so many at once: the number halves with each refusal and doubles with each success.
 	suspects map[workflow.RunID]bool
@@ -59,14 +65,20 @@ type loop struct {
 // entry is a run in memory.
 type entry struct {
 	run *workflow.Run
+	// graph is the run's, or, while a change is being committed that lets it grow, the one it will have.
+	graph *workflow.Graph
+	// values is what deliveries tell of the run's values: those that it will have, like graph.
+	values int32
 	// events have come and are not committed; letters are the messages that they came in (nil for none).
 	events  []workflow.Event
 	letters []*letter
 	queued  bool // in loop.work
 	more    bool
 	used    int64 // the turn in which something happened last
-	queues  []*runQueue
-	lanes   []*lane // of the graph's specifications
+	// inFlight is the number of its members in the table or with agents.
+	inFlight int
+	queues   []*runQueue
+	lanes    []*lane // of the graph's specifications
 	// missing are members that were stored as queued and are in no delivery, by node. They are put into the queue
 	// when all events that had come are accounted for: one of them may have been their end.
 	missing []workflow.Member
@@ -96,7 +108,10 @@ type letter struct {
 }
 
 func newLoop(writer engine.Writer, options Options) *loop {
-	l := &loop{writer: writer, options: options, dispatcher: newDispatcher(), suspects: map[workflow.RunID]bool{}}
+	l := &loop{
+		writer: writer, options: options, dispatcher: newDispatcher(), suspects: map[workflow.RunID]bool{},
+		questions: newQuestions(writer, options),
+	}
 	l.forget()
 	return l
 }
@@ -105,14 +120,15 @@ func newLoop(writer engine.Writer, options Options) *loop {
 func (l *loop) forget() {
 	*l = loop{
 		writer: l.writer, options: l.options, runs: map[workflow.RunID]*entry{}, stale: map[*entry]struct{}{},
-		dispatcher: l.dispatcher.anew(), timers: newTimers(), suspects: l.suspects, most: l.most,
+		dispatcher: l.dispatcher.anew(), timers: newTimers(), gate: newGate(), asking: map[workflow.RunID]int{}, suspects: l.suspects, most: l.most,
+		questions: l.questions.anew(),
 	}
 }
 
 // busy tells whether there is something to do at once.
 func (l *loop) busy() bool {
-	return !l.recovered || len(l.mail) > 0 || len(l.work) > 0 || len(l.consumed) > 0 || len(l.remove) > 0 || len(l.withdraw) > 0 ||
-		len(l.orders) > 0 || len(l.refused) > 0 || len(l.homeless) > 0 || l.takeover != nil || l.dispatcher.ready()
+	return !l.recovered || len(l.mail) > 0 || len(l.work) > 0 || len(l.consumed) > 0 || len(l.remove) > 0 || len(l.withdraw) > 0 || len(l.hold) > 0 ||
+		len(l.orders) > 0 || len(l.refused) > 0 || len(l.homeless) > 0 || l.takeover != nil || l.gate.dirty || l.dispatcher.ready()
 }
 
 // step does one turn: everything that has come goes into one commit.
@@ -141,7 +157,13 @@ func (l *loop) step(ctx context.Context, tick bool) error {
 	if err := l.openMail(ctx); err != nil {
 		return err
 	}
+	if err := l.hearAnswers(ctx); err != nil {
+		return err
+	}
 	if err := l.takeOver(ctx); err != nil {
+		return err
+	}
+	if err := l.openGate(ctx); err != nil {
 		return err
 	}
 	l.fireTimers()
@@ -164,7 +186,7 @@ func (l *loop) bringHome(ctx context.Context) error {
 	}
 	for _, member := range l.homeless {
 		if e := l.runs[member.Run]; e != nil {
-			l.dispatcher.putBack(e, member)
+			l.putBack(e, member)
 		}
 	}
 	l.homeless = nil
@@ -186,6 +208,10 @@ func (l *loop) openMail(ctx context.Context) error {
 			}
 		case engine.MailCancel:
 			l.deliver(mail.Run, workflow.Event{Kind: workflow.EventCancel, Actor: mail.Actor}, open)
+		case engine.MailCommand:
+			if err := l.command(ctx, mail.Run, mail.Command, open); err != nil {
+				return err
+			}
 		case engine.MailReport:
 			l.report(mail.Report, open)
 		case engine.MailLost:
@@ -213,7 +239,7 @@ func (l *loop) strangers(mail []engine.Mail) []workflow.RunID {
 		switch mail[i].Kind {
 		case engine.MailSubmit:
 			submitted[mail[i].Run] = true
-		case engine.MailCancel:
+		case engine.MailCancel, engine.MailCommand:
 			if !submitted[mail[i].Run] {
 				add(mail[i].Run)
 			}
@@ -300,16 +326,21 @@ func (l *loop) adopt(run *workflow.Run) *entry {
 	if l.takeover != nil {
 		l.takeover.reconcile(l, e)
 	}
-	if run.Status == workflow.RunRunning {
+	switch run.Status {
+	case workflow.RunRunning, workflow.RunPaused:
 		// What a crash or an eviction cut off is found again from the states.
 		e.more = true
 		l.enqueue(e)
+		l.gate.started(run)
+	case workflow.RunPending:
+		l.gate.add(run) // its submission was answered, so it waits for others; else that starts it
+	case workflow.RunCompleted, workflow.RunFailed, workflow.RunCancelled:
 	}
 	return e
 }
 
 func (l *loop) insert(run *workflow.Run) *entry {
-	e := &entry{run: run, used: l.turns}
+	e := &entry{run: run, graph: run.Graph, values: run.Values(), used: l.turns}
 	l.runs[run.ID] = e
 	l.nodes += len(run.Nodes)
 	return e
@@ -345,10 +376,16 @@ func (l *loop) submitted(ctx context.Context, mail *engine.Mail, open *letter) e
 		if err != nil {
 			return err //nolint:wrapcheck // the backend says what it did
 		}
-		l.insert(workflow.NewRun(mail.Run, mail.DAG, graph, mail.HasValues))
+		run := workflow.NewRun(mail.Run, mail.DAG, graph, mail.HasValues)
+		run.Options = mail.Options
+		l.insert(run)
 		if l.takeover != nil {
 			l.takeover.done[mail.Run] = true
 		}
+	}
+	if run := l.runs[mail.Run].run; run.Status == workflow.RunPending && gated(run) {
+		l.gate.add(run) // the message has done its work: a pending run is found again without it
+		return nil
 	}
 	l.deliver(mail.Run, workflow.Event{Kind: workflow.EventStart}, open)
 	return nil
@@ -385,6 +422,9 @@ func (l *loop) report(report *engine.Report, from *letter) {
 	}
 	for i := range report.Ends {
 		end := &report.Ends[i]
+		if end.Evaluation != nil && l.askNames(end, from) {
+			continue
+		}
 		l.deliver(end.Run, workflow.Event{Kind: workflow.EventEnd, Node: end.Node, Attempt: end.Attempt, Delivery: end.Delivery, Result: end.Result}, from)
 	}
 	for i := range report.Returns {
@@ -472,7 +512,7 @@ func (l *loop) refuse(e *entry, reason error) {
 	l.options.Logger.Error("a run can't be moved on and is failed", "run", e.run.ID, "error", reason)
 	refused := engine.RefusedRun{ID: e.run.ID, Reason: reasonOf("it can't be moved on", reason)}
 	for _, from := range e.letters {
-		if from != nil && (from.kind == engine.MailSubmit || from.kind == engine.MailCancel) && from.key != (engine.MailKey{}) {
+		if from != nil && (from.kind == engine.MailSubmit || from.kind == engine.MailCancel || from.kind == engine.MailCommand) && from.key != (engine.MailKey{}) {
 			refused.Mail = append(refused.Mail, from.key)
 			from.key = engine.MailKey{}
 		}
@@ -500,13 +540,13 @@ func (l *loop) commit(ctx context.Context) error {
 				from.open--
 			}
 		}
-		l.withdraw = append(l.withdraw, change.Withdraw...)
+		l.withdraw, l.hold = append(l.withdraw, change.Withdraw...), append(l.hold, change.Hold...)
 		l.dispatcher.take(of[i], change)
 	}
 	// Withdrawing comes before picking, so that no commit dispatches what it withdraws.
-	wanted := l.dispatcher.withdraw(l, commit, l.withdraw)
+	wanted := l.dispatcher.withdraw(l, commit, l.withdraw, l.hold)
 	l.dispatcher.pick(commit, at, l.writer.ReplyTo)
-	l.consumed, l.remove, l.orders, l.refused, l.withdraw = nil, nil, nil, nil, nil
+	l.consumed, l.remove, l.orders, l.refused, l.withdraw, l.hold = nil, nil, nil, nil, nil, nil
 	if !worthwhile(commit) {
 		l.apply(changes, of, used)
 		return nil
@@ -599,9 +639,12 @@ func (l *loop) acquit(commit *engine.Commit) {
 func (l *loop) apply(changes []*workflow.Change, of []*entry, used []int) {
 	for i, change := range changes {
 		e := of[i]
+		before := e.run.Status
 		e.run.Apply(change)
+		l.gate.changed(e.run, before, change)
 		e.events, e.letters = slices.Delete(e.events, 0, used[i]), slices.Delete(e.letters, 0, used[i])
 		e.used, e.more = l.turns, change.More
+		l.askItems(e, change)
 		for _, timer := range change.SetTimers {
 			l.timers.set(engine.DueTimer{Run: e.run.ID, Timer: timer})
 		}
@@ -618,8 +661,16 @@ func (l *loop) apply(changes []*workflow.Change, of []*entry, used []int) {
 			l.enqueue(e)
 			continue
 		}
+		if l.asking[e.run.ID] > 0 {
+			continue // what is missing may be what the question is about
+		}
 		for _, member := range e.missing {
-			if e.holds(member) {
+			switch {
+			case !e.holds(member):
+			case e.run.Status == workflow.RunPaused:
+				l.dispatcher.count(e, member.Node, 1) // as if it had been in the table: its end takes it out of the count
+				l.withdrawn(member)
+			default:
 				l.dispatcher.push(e, member, time.Time{})
 			}
 		}
@@ -632,19 +683,55 @@ func (l *loop) settleWithdrawn(wanted map[workflow.Member]bool, withdrawn []engi
 	for i := range withdrawn {
 		for k := range withdrawn[i].Members {
 			member := withdrawn[i].Members[k].Member
-			if wanted[member] {
+			if _, ok := wanted[member]; ok {
 				delete(wanted, member)
 				l.withdrawn(member)
 			} else if e := l.runs[member.Run]; e != nil {
-				l.dispatcher.putBack(e, member)
+				l.putBack(e, member)
 			} else {
 				l.homeless = append(l.homeless, member)
 			}
 		}
 	}
-	for member := range wanted {
-		l.orders = append(l.orders, engine.KillOrder{Member: member})
+	for member, kill := range wanted {
+		if kill {
+			l.orders = append(l.orders, engine.KillOrder{Member: member})
+		}
 	}
+}
+
+// putBack queues a member anew that was taken out of the table with others.
+func (l *loop) putBack(e *entry, member workflow.Member) {
+	if e.run.Status == workflow.RunPaused && e.holds(member) {
+		l.withdrawn(member)
+		return
+	}
+	l.dispatcher.putBack(e, member)
+}
+
+// command turns what a person asks into an event. A run that has ended is loaded when it may live again.
+func (l *loop) command(ctx context.Context, id workflow.RunID, command *engine.Command, from *letter) error {
+	kinds := map[engine.CommandKind]workflow.EventKind{
+		engine.CommandPause: workflow.EventPause, engine.CommandResume: workflow.EventResume, engine.CommandApprove: workflow.EventApprove,
+		engine.CommandReject: workflow.EventReject, engine.CommandRetry: workflow.EventRetry, engine.CommandSkip: workflow.EventSkip,
+	}
+	kind, known := kinds[command.Kind]
+	if !known {
+		return nil
+	}
+	if l.runs[id] == nil && command.Kind.OfEnded() && !l.isRefused(id) {
+		run, err := l.writer.LoadEnded(ctx, id)
+		switch {
+		case errors.Is(err, engine.ErrNotFound), errors.Is(err, engine.ErrRefused):
+			l.options.Logger.Warn("a run that has ended can't live again", "run", id, "error", err)
+			return nil
+		case err != nil:
+			return err //nolint:wrapcheck // the backend says what it did
+		}
+		l.insert(run)
+	}
+	l.deliver(id, workflow.Event{Kind: kind, Node: command.Node, Actor: command.Actor}, from)
+	return nil
 }
 
 func (l *loop) withdrawn(member workflow.Member) {

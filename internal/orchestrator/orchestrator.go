@@ -20,6 +20,10 @@ type Options struct {
 	TickInterval time.Duration
 	Logger       *slog.Logger
 	Observer     Observer
+	// Language knows the definitions; nil for an orchestrator whose runs never ask for any.
+	Language Language
+	// Schedules is the backend's, unless a test has another.
+	Schedules engine.Schedules
 }
 
 // Observer is told what was committed, for metrics.
@@ -46,6 +50,12 @@ func New(backend engine.Backend, options Options) *Orchestrator {
 	}
 	if options.Observer == nil {
 		options.Observer = nobody{}
+	}
+	if options.Language == nil {
+		options.Language = noLanguage{}
+	}
+	if options.Schedules == nil {
+		options.Schedules = backend
 	}
 	return &Orchestrator{backend: backend, options: options}
 }
@@ -109,6 +119,7 @@ const (
 func (l *loop) run(ctx context.Context) error {
 	ticker := time.NewTicker(l.options.TickInterval)
 	defer ticker.Stop()
+	defer func() { l.questions.end() }()
 	delay := firstDelay
 	tick := true
 	for ctx.Err() == nil {
@@ -141,6 +152,7 @@ func (l *loop) run(ctx context.Context) error {
 		case <-ticker.C:
 			tick = true
 		case <-l.writer.Wake():
+		case <-l.answered():
 		case <-l.timers.next(l.writer.Now()):
 		}
 	}

@@ -91,7 +91,7 @@ func (w *world) settle() {
 		w.must(w.turn(), "turn")
 		if !w.loop.busy() {
 			w.must(w.turn(), "turn")
-			if !w.loop.busy() {
+			if !w.loop.busy() && !w.awaitAnswer() {
 				return
 			}
 		}
@@ -99,6 +99,18 @@ func (w *world) settle() {
 			w.Fatalf("the loop does not rest: %d runs have work, %d messages are read", len(w.loop.work), len(w.loop.mail))
 		}
 	}
+}
+
+// awaitAnswer waits until a question of the loop is answered; false when there is none.
+func (w *world) awaitAnswer() bool {
+	q := w.loop.questions
+	q.mutex.Lock()
+	open := q.asked + len(q.answers)
+	q.mutex.Unlock()
+	if open > 0 {
+		<-q.ready
+	}
+	return open > 0
 }
 
 // tape is the writer that the loop sees.
@@ -249,6 +261,35 @@ func (w *world) submit(plans ...*workflow.Plan) []workflow.RunID {
 		w.now = w.now.Add(time.Millisecond)
 	}
 	return ids
+}
+
+// start starts a run that is under rules.
+func (w *world) start(plan *workflow.Plan, options workflow.RunOptions) workflow.RunID {
+	w.Helper()
+	submitted, err := w.backend.Submit(w.ctx, []engine.Submission{{
+		DAG: "dag", Plan: plan, Options: options, Pin: "dag", Actor: "ann", Cause: "test", Revision: 1,
+	}})
+	w.must(err, "submit")
+	w.now = w.now.Add(time.Millisecond)
+	return submitted[0].ID
+}
+
+// command asks something of a run, or of one of its task runs.
+func (w *world) command(id workflow.RunID, kind engine.CommandKind, node int32) {
+	w.Helper()
+	w.must(w.backend.Command(w.ctx, id, engine.Command{Kind: kind, Node: node, Actor: "ann"}), "command")
+}
+
+// statuses are those of the task runs, by name.
+func (w *world) statuses(id workflow.RunID) map[string]workflow.TaskStatus {
+	w.Helper()
+	views, err := w.backend.TaskRuns(w.ctx, id)
+	w.must(err, "list the task runs")
+	statuses := make(map[string]workflow.TaskStatus, len(views))
+	for i := range views {
+		statuses[views[i].Name] = views[i].Status
+	}
+	return statuses
 }
 
 func (w *world) cancel(id workflow.RunID) {

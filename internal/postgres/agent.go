@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,7 +22,7 @@ type agentSession struct {
 	lockKey     int64
 	interval    time.Duration
 	wake        chan struct{}
-	runs        map[workflow.RunID]*engine.RunInfo
+	runs        map[workflow.RunID]knownRun
 	// lastClaim is when the newest known claim was made, and every later one has a later time, whatever the clock does;
 	// uncertain tells that there may be one whose answer was lost.
 	lastClaim time.Time
@@ -48,7 +47,7 @@ func (b *Backend) OpenAgent(ctx context.Context, agent engine.AgentInfo) (engine
 	lockKey := b.bell.hold(ctx, "agent/"+agent.ID+"/"+processIdentity()+"/"+time.Now().String())
 	session := &agentSession{
 		backend: b, lockKey: lockKey, interval: agent.HeartbeatInterval, wake: make(chan struct{}, 1),
-		runs: map[workflow.RunID]*engine.RunInfo{}, perRow: 1,
+		runs: map[workflow.RunID]knownRun{}, perRow: 1,
 	}
 	for {
 		err := b.replaceAgents(ctx, agent.ID)
@@ -230,13 +229,15 @@ func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow
 		}
 		for number, run := range row.Runs {
 			id := workflow.RunID(run)
-			if _, ok := s.runs[id]; ok {
+			wanted := versionAt(row.Versions, number)
+			if known, ok := s.runs[id]; ok && known.version >= wanted {
 				continue
 			}
-			if row.HasValues[number] {
+			if wanted > 0 {
+				delete(s.runs, id)
 				unknown = append(unknown, run)
 			} else {
-				s.runs[id] = &engine.RunInfo{ID: id, Name: id.String(), DAG: row.Dags[number], Values: &workflow.RunValues{}}
+				s.runs[id] = knownRun{RunInfo: &engine.RunInfo{ID: id, Name: id.String(), DAG: row.Dags[number], Values: &workflow.RunValues{}}}
 			}
 		}
 	}
@@ -250,7 +251,7 @@ func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow
 	deliveries := make([]engine.ClaimedDelivery, 0, len(rows))
 	for i := range rows {
 		row := &rows[i]
-		members, err := unpackMembers(row.Runs, row.Dags, row.HasValues, row.Specs, row.Members)
+		members, err := unpackMembers(row.Runs, row.Dags, row.Versions, row.Specs, row.Members)
 		if err != nil {
 			return nil, fmt.Errorf("delivery %d: %w", row.ID, err)
 		}
@@ -258,7 +259,7 @@ func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow
 		broken := engine.Report{ReplyTo: int(row.ReplyTo), Agent: s.incarnation}
 		for number := range members {
 			member := &members[number]
-			spec, run := specs[member.Spec], s.runs[member.Run]
+			spec, run := specs[member.Spec], s.runs[member.Run].RunInfo
 			if spec == nil || run == nil {
 				broken.Ends = append(broken.Ends, s.brokenEnd(member, delivery.ClaimedAt))
 				continue
@@ -290,6 +291,13 @@ func (s *agentSession) brokenEnd(member *engine.DispatchMember, at time.Time) en
 	}}
 }
 
+// knownRun is what a session knows of a run.
+type knownRun struct {
+	*engine.RunInfo
+	// version is 0 where the run had no values, else 1 more than that of the values.
+	version int32
+}
+
 // loadRuns takes note of the runs that have values or a name. One that can't be read stays unknown.
 func (s *agentSession) loadRuns(ctx context.Context, ids []db.UUID) error {
 	if len(ids) == 0 {
@@ -299,21 +307,20 @@ func (s *agentSession) loadRuns(ctx context.Context, ids []db.UUID) error {
 	if err != nil {
 		return fmt.Errorf("load the values of runs: %w", interpretError(err))
 	}
-	for _, row := range rows {
-		id := workflow.RunID(row.RunID)
-		info := &engine.RunInfo{ID: id, Name: id.String(), DAG: row.DagID, Values: &workflow.RunValues{}}
-		if row.Name != nil {
-			info.Name = *row.Name
+	for i := range rows {
+		info, err := runInfo(&rows[i])
+		if err != nil {
+			s.backend.logger.Error("the values of a run can't be read", "run", workflow.RunID(rows[i].RunID), "error", err)
+			continue
 		}
-		if len(row.RunValues) > 0 {
-			if err := json.Unmarshal(row.RunValues, info.Values); err != nil {
-				s.backend.logger.Error("the values of a run can't be read", "run", id, "error", err)
-				continue
-			}
-		}
-		s.runs[id] = info
+		s.runs[info.ID] = knownRun{info, rows[i].Version + 1}
 	}
 	return nil
+}
+
+// Outputs implements engine.AgentSession.
+func (s *agentSession) Outputs(ctx context.Context, run workflow.RunID, tasks []string) (map[string]workflow.Value, error) {
+	return s.backend.outputs(ctx, run, tasks)
 }
 
 func ordersOf(rows []db.ListOrdersRow) []engine.Order {

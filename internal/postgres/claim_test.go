@@ -417,7 +417,7 @@ func TestClaimKeepsValues(t *testing.T) {
 	// It is full now, and makes room in the middle of a claim that needs what it knows.
 	for number := len(session.runs); number <= maxKnownRuns; number++ {
 		id := workflow.NewRunID(time.Now(), 0)
-		session.runs[id] = &engine.RunInfo{ID: id}
+		session.runs[id] = knownRun{RunInfo: &engine.RunInfo{ID: id}}
 	}
 	w.start(planOf("c"))
 	check(w.wantClaim(session, 2, 0, "b c"))

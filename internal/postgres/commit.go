@@ -1,9 +1,12 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,7 +23,14 @@ func (w *Writer) Commit(ctx context.Context, commit *engine.Commit) (engine.Comm
 	if err != nil {
 		return result, err
 	}
+	grown, err := w.grownRows(ctx, commit.Changes)
+	if err != nil {
+		return result, err
+	}
 	parts := partsOf(commit)
+	for _, p := range parts {
+		p.grown = grown
+	}
 	if commit.ReadMail > 0 {
 		if reading, some := w.mail.takeRung(commit.ReadMail); some {
 			parts[0].reading = &reading
@@ -90,6 +100,11 @@ func (w *Writer) build(ctx context.Context, commit *part, classes []int32) *pipe
 		}
 	}
 	rows := rowsOf(commit.Commit)
+	for _, change := range commit.Changes {
+		if grown := commit.grown[change.ID]; grown != nil {
+			rows.grown = append(rows.grown, grown)
+		}
+	}
 	rows.addTo(ctx, q, p)
 	if len(commit.Withdraw) > 0 {
 		withdraw := make([]db.UUID, len(commit.Withdraw))
@@ -261,7 +276,7 @@ func (b *Backend) deliveriesOf(ctx context.Context, rows []db.WithdrawDispatches
 	deliveries := make([]engine.Delivery, 0, len(rows))
 	for i := range rows {
 		row := &rows[i]
-		members, err := unpackMembers(row.Runs, row.Dags, row.HasValues, row.Specs, row.Members)
+		members, err := unpackMembers(row.Runs, row.Dags, row.Versions, row.Specs, row.Members)
 		if err != nil {
 			return nil, fmt.Errorf("delivery %d: %w", row.ID, err)
 		}
@@ -277,6 +292,7 @@ func (b *Backend) deliveriesOf(ctx context.Context, rows []db.WithdrawDispatches
 // changeRows are the rows of the changes of a commit, by statement.
 type changeRows struct {
 	queued   db.InsertQueuedTaskRunsParams
+	waiting  db.InsertWaitingTaskRunsParams
 	closed   db.InsertEndedTaskRunsParams
 	ended    db.EndTaskRunsParams
 	reasons  db.ExplainTaskRunsParams
@@ -288,6 +304,16 @@ type changeRows struct {
 	set      db.WriteTimersParams
 	drop     db.DeleteTimersParams
 
+	// What few commits have.
+	reopened  []db.ReopenRunParams
+	reset     []db.ResetTaskRunsParams
+	retired   []db.RetireTaskRunsParams
+	described db.DescribeRunStatesParams
+	updates   db.InsertRunUpdatesParams
+	outputs   db.WriteOutputsParams
+	dates     db.WriteDatesParams
+	grown     []*grownRun
+
 	queuesOf, endsOf bool // the run at hand has its id in queued, in ended
 }
 
@@ -296,7 +322,7 @@ const noExitCode = -1
 func rowsOf(commit *engine.Commit) *changeRows {
 	rows := &changeRows{}
 	rows.grow(commit.Changes)
-	rows.queued.QueuedTime, rows.closed.EndTime, rows.requeued.QueuedTime = commit.At, commit.At, commit.At
+	rows.queued.QueuedTime, rows.waiting.QueuedTime, rows.closed.EndTime, rows.requeued.QueuedTime = commit.At, commit.At, commit.At, commit.At
 	for _, change := range commit.Changes {
 		run := db.UUID(change.ID)
 		rows.begin()
@@ -306,12 +332,18 @@ func rowsOf(commit *engine.Commit) *changeRows {
 		for i := range change.Attempts {
 			rows.attempt(run, &change.Attempts[i])
 		}
+		if len(change.Reset) > 0 {
+			rows.reset = append(rows.reset, db.ResetTaskRunsParams{RunID: run, Nodes: change.Reset})
+		}
+		if len(change.Retire) > 0 {
+			rows.retired = append(rows.retired, db.RetireTaskRunsParams{RunID: run, Nodes: change.Retire})
+		}
 		if change.Run != nil {
 			rows.state(run, change)
 		}
-		for _, event := range change.Events {
-			rows.events.RunIDs, rows.events.Ats = append(rows.events.RunIDs, run), append(rows.events.Ats, event.At)
-			rows.events.Kinds, rows.events.Actors = append(rows.events.Kinds, event.Kind), append(rows.events.Actors, event.Actor)
+		rows.values(run, change)
+		for i := range change.Events {
+			rows.event(run, &change.Events[i], 0, workflow.CauseNone)
 		}
 		for _, timer := range change.SetTimers {
 			rows.set.Buckets, rows.set.RunIDs = append(rows.set.Buckets, int16(change.ID.Bucket())), append(rows.set.RunIDs, run) //nolint:gosec // 12 bits
@@ -357,18 +389,44 @@ func (r *changeRows) task(run db.UUID, task *workflow.TaskChange) {
 		}
 		q.Wanted++
 		q.Runs, q.Nodes = append(q.Runs, int32(len(q.RunIDs))), append(q.Nodes, task.Node) //nolint:gosec // bounded by the commit
+	case task.First && task.Status == workflow.TaskWaiting:
+		r.wait(run, task)
+		w := &r.waiting
+		w.RunIDs, w.Nodes, w.Causes = append(w.RunIDs, run), append(w.Nodes, task.Node), append(w.Causes, int16(task.Cause))
+		w.Attempts, w.Deliveries = append(w.Attempts, int16(task.Attempt)), append(w.Deliveries, int16(task.Delivery)) //nolint:gosec // checked in the schema
 	case task.First:
-		r.closed.RunIDs, r.closed.Nodes = append(r.closed.RunIDs, run), append(r.closed.Nodes, task.Node)
-		r.closed.Statuses, r.closed.Causes = append(r.closed.Statuses, int16(task.Status)), append(r.closed.Causes, int16(task.Cause))
+		c := &r.closed
+		c.RunIDs, c.Nodes = append(c.RunIDs, run), append(c.Nodes, task.Node)
+		c.Statuses, c.Causes, c.Reasons = append(c.Statuses, int16(task.Status)), append(c.Causes, int16(task.Cause)), append(c.Reasons, task.Reason)
+		c.Attempts, c.Deliveries = append(c.Attempts, int16(task.Attempt)), append(c.Deliveries, int16(task.Delivery)) //nolint:gosec // checked in the schema
 	case task.Status.Ended():
 		r.end(run, task)
 	default:
+		r.wait(run, task)
 		r.requeued.Wanted++
 		r.requeued.RunIDs, r.requeued.Nodes = append(r.requeued.RunIDs, run), append(r.requeued.Nodes, task.Node)
-		r.requeued.Statuses = append(r.requeued.Statuses, int16(task.Status))
+		r.requeued.Statuses, r.requeued.Causes = append(r.requeued.Statuses, int16(task.Status)), append(r.requeued.Causes, int16(task.Cause))
 		r.requeued.Attempts = append(r.requeued.Attempts, int16(task.Attempt))      //nolint:gosec // checked in the schema
 		r.requeued.Deliveries = append(r.requeued.Deliveries, int16(task.Delivery)) //nolint:gosec // checked in the schema
 	}
+}
+
+// wait keeps when a task run began to wait: its row forgets that when it goes on.
+func (r *changeRows) wait(run db.UUID, task *workflow.TaskChange) {
+	if task.Status == workflow.TaskWaiting {
+		r.event(run, &workflow.RunEvent{Kind: eventWaiting, At: r.waiting.QueuedTime, Node: task.Node}, task.Attempt, task.Cause)
+	}
+}
+
+// eventWaiting is known to the view of events, too.
+const eventWaiting = "waiting"
+
+func (r *changeRows) event(run db.UUID, event *workflow.RunEvent, attempt uint16, cause workflow.Cause) {
+	e := &r.events
+	e.RunIDs, e.Ats, e.Nodes = append(e.RunIDs, run), append(e.Ats, event.At), append(e.Nodes, event.Node)
+	e.Kinds, e.Actors = append(e.Kinds, event.Kind), append(e.Actors, event.Actor)
+	e.Attempts, e.Causes = append(e.Attempts, int16(attempt)), append(e.Causes, int16(cause)) //nolint:gosec // checked in the schema
+	e.Details = append(e.Details, string(event.Detail))
 }
 
 // inOrder is the end of what began at start: not before it, though the database's clock may have been set back in between.
@@ -428,13 +486,69 @@ func (r *changeRows) state(run db.UUID, change *workflow.Change) {
 	s.FailedTasks = append(s.FailedTasks, int32(state.Failed))          //nolint:gosec // bounded by memory
 	s.StartTimes, s.EndTimes = append(s.StartTimes, microseconds(state.StartTime)), append(s.EndTimes, microseconds(inOrder(state.StartTime, state.EndTime)))
 	s.CancelTimes = append(s.CancelTimes, microseconds(state.CancelTime))
+	if state.Reopened {
+		r.reopened = append(r.reopened, db.ReopenRunParams{RunID: run, Bucket: int16(change.ID.Bucket())}) //nolint:gosec // 12 bits
+	}
+	if state.Stop != workflow.CauseNone || state.Version != 0 || state.Reason != "" {
+		d := &r.described
+		d.Wanted++
+		d.RunIDs, d.Stops, d.Versions = append(d.RunIDs, run), append(d.Stops, int16(state.Stop)), append(d.Versions, state.Version)
+		d.Reasons = append(d.Reasons, state.Reason)
+	}
+	if !state.LogicalDate.IsZero() {
+		r.dates.Wanted++
+		r.dates.RunIDs, r.dates.LogicalDates = append(r.dates.RunIDs, run), append(r.dates.LogicalDates, state.LogicalDate)
+	}
 	if state.Status.Ended() {
 		r.gone.Buckets, r.gone.RunIDs = append(r.gone.Buckets, int16(change.ID.Bucket())), append(r.gone.RunIDs, run) //nolint:gosec // 12 bits
 	}
 }
 
+// boundsOf are the least and the greatest of ids. A statement that looks runs up needs them: without, it would look into all
+// partitions.
+func boundsOf(ids []db.UUID) (least, greatest db.UUID) {
+	compare := func(one, other db.UUID) int { return bytes.Compare(one[:], other[:]) }
+	return slices.MinFunc(ids, compare), slices.MaxFunc(ids, compare)
+}
+
+// values are what tasks gave to later ones, and what evaluation points changed.
+func (r *changeRows) values(run db.UUID, change *workflow.Change) {
+	for _, output := range change.Outputs {
+		o := &r.outputs
+		o.Wanted++
+		o.RunIDs, o.Nodes, o.Bodies = append(o.RunIDs, run), append(o.Nodes, output.Node), append(o.Bodies, string(output.Body))
+	}
+	if change.Update == nil {
+		return
+	}
+	body, err := json.Marshal(change.Update)
+	if err != nil {
+		body = nil // a value that is no JSON: the database refuses the empty text
+	}
+	version := int32(0) // which the database refuses
+	if change.Run != nil {
+		version = change.Run.Version
+	}
+	u := &r.updates
+	u.RunIDs, u.Versions, u.Bodies = append(u.RunIDs, run), append(u.Versions, version), append(u.Bodies, string(body))
+}
+
+// addTo adds the statements in an order in which each finds what it needs: what people undid goes first, then what grew.
 func (r *changeRows) addTo(ctx context.Context, q *db.Queries, p *pipeline) {
+	for _, run := range r.reopened {
+		p.add(func(on db.DBTX) error { return q.ReopenRun(ctx, on, run) })
+	}
+	for _, run := range r.reset {
+		p.add(func(on db.DBTX) error { return q.ResetTaskRuns(ctx, on, run) })
+	}
+	for _, run := range r.retired {
+		p.add(func(on db.DBTX) error { return q.RetireTaskRuns(ctx, on, run) })
+	}
+	if len(r.grown) > 0 {
+		addGrown(ctx, q, p, r.grown)
+	}
 	if len(r.attempts.RunIDs) > 0 {
+		r.attempts.Least, r.attempts.Greatest = boundsOf(r.attempts.RunIDs)
 		p.add(func(on db.DBTX) error { return q.InsertAttempts(ctx, on, r.attempts) })
 	}
 	if len(r.ended.RunIDs) > 0 {
@@ -449,11 +563,28 @@ func (r *changeRows) addTo(ctx context.Context, q *db.Queries, p *pipeline) {
 	if len(r.queued.RunIDs) > 0 {
 		p.add(func(on db.DBTX) error { return q.InsertQueuedTaskRuns(ctx, on, r.queued) })
 	}
+	if len(r.waiting.RunIDs) > 0 {
+		p.add(func(on db.DBTX) error { return q.InsertWaitingTaskRuns(ctx, on, r.waiting) })
+	}
 	if len(r.closed.RunIDs) > 0 {
 		p.add(func(on db.DBTX) error { return q.InsertEndedTaskRuns(ctx, on, r.closed) })
 	}
 	if len(r.states.RunIDs) > 0 {
 		p.add(func(on db.DBTX) error { return q.WriteRunStates(ctx, on, r.states) })
+	}
+	if len(r.described.RunIDs) > 0 {
+		p.add(func(on db.DBTX) error { return q.DescribeRunStates(ctx, on, r.described) })
+	}
+	if len(r.updates.RunIDs) > 0 {
+		p.add(func(on db.DBTX) error { return q.InsertRunUpdates(ctx, on, r.updates) })
+	}
+	if len(r.outputs.RunIDs) > 0 {
+		r.outputs.Least, r.outputs.Greatest = boundsOf(r.outputs.RunIDs)
+		p.add(func(on db.DBTX) error { return q.WriteOutputs(ctx, on, r.outputs) })
+	}
+	if len(r.dates.RunIDs) > 0 {
+		r.dates.Least, r.dates.Greatest = boundsOf(r.dates.RunIDs)
+		p.add(func(on db.DBTX) error { return q.WriteDates(ctx, on, r.dates) })
 	}
 	if len(r.gone.RunIDs) > 0 {
 		p.add(func(on db.DBTX) error { return q.DeleteLiveRuns(ctx, on, r.gone) })

@@ -25,7 +25,7 @@ func TestImpossibleStates(t *testing.T) {
 		return "INSERT INTO cyclonetix__state.attempts (run_id, node, attempt, status, cause, start_time, end_time) VALUES ('" + run + "', " + values + ")"
 	}
 	dispatch := func(values string) string {
-		return "INSERT INTO cyclonetix__state.dispatches (class, priority, reply_to, queued_at, runs, dags, has_values, specs, n, members, claimed_at, claimed_by) " +
+		return "INSERT INTO cyclonetix__state.dispatches (class, priority, reply_to, queued_at, runs, dags, versions, specs, n, members, claimed_at, claimed_by) " +
 			"VALUES (1, 2, 0, now(), '{}', '{}', '{}', '{}', " + values + ")"
 	}
 	const agentColumns = "agent_id, status, queues, tags, slots, version, heartbeat_interval_ms, process, lock_key, ended_at"
@@ -49,6 +49,15 @@ func TestImpossibleStates(t *testing.T) {
 		{"started by nobody", task("1, 11, 1, 1, 1, now(), now(), now(), NULL")},
 		{"an end before the start", task("1, 11, 1, 1, 1, now(), " + later + ", " + first + ", 1")},
 
+		{"completed without an attempt, for no reason", task("1, 10, 0, 0, 1, NULL, NULL, now(), NULL")},
+		{"an attempt that stands for its items and did not start", task("1, 10, 1, 1, 17, now(), NULL, now(), 1")},
+		{"kept, and yet started", task("1, 10, 0, 0, 18, NULL, now(), now(), 1")},
+		{"kept, and yet run by an agent", task("1, 10, 0, 0, 18, NULL, NULL, now(), 1")},
+		{"failed without an attempt", task("1, 11, 0, 0, 1, NULL, NULL, now(), NULL")},
+		{"waiting for nothing", task("1, 3, 1, 1, 5, now(), NULL, NULL, NULL")},
+		{"waiting without an attempt", task("1, 3, 0, 0, 11, NULL, NULL, NULL, NULL")},
+		{"queued for an approval", task("1, 1, 1, 1, 11, now(), NULL, NULL, NULL")},
+
 		{"a run of an unknown status", state("3, 1, 0, 0, now(), NULL, NULL")},
 		{"a running run with an end", state("1, 1, 0, 0, now(), now(), NULL")},
 		{"a completed run without an end", state("10, 1, 1, 0, now(), NULL, NULL")},
@@ -58,6 +67,16 @@ func TestImpossibleStates(t *testing.T) {
 		{"cancelled by nobody", state("12, 1, 0, 0, now(), now(), NULL")},
 		{"more ends than tasks", state("1, 1, 1, 1, now(), NULL, NULL")},
 		{"negative counts", state("1, 1, -1, 1, now(), NULL, NULL")},
+
+		{"stopped for an unknown reason", "UPDATE cyclonetix__state.run_states SET stop = 5"},
+		{"a negative version", "UPDATE cyclonetix__state.run_states SET version = -1"},
+		{"an update of no version", "INSERT INTO cyclonetix__state.run_updates VALUES ('" + run + "', 0, '{}')"},
+		{"an output that is a list", "INSERT INTO cyclonetix__state.outputs VALUES ('" + run + "', 0, 'a', '[]')"},
+		{"an added node before the first", "INSERT INTO cyclonetix__state.run_nodes VALUES ('" + run + "', -1, '" + run + "', 'a', '{}')"},
+		{"an event of no node", "INSERT INTO cyclonetix__state.run_events (run_id, at, node, kind, actor) VALUES ('" + run + "', now(), -2, 'x', 'y')"},
+		{"a time-out of the run at a node", "INSERT INTO cyclonetix__state.timers VALUES ('" + run + "', 0, 3, 0, now())"},
+		{"a retry of the run", "INSERT INTO cyclonetix__state.timers VALUES ('" + run + "', -1, 1, 0, now())"},
+		{"a timer of an unknown kind", "INSERT INTO cyclonetix__state.timers VALUES ('" + run + "', 0, 4, 0, now())"},
 
 		{"an attempt number 0", attempt("0, 0, 11, 1, now(), now()")},
 		{"a superseded attempt that waits", attempt("0, 1, 1, 1, now(), now()")},
@@ -96,6 +115,9 @@ func TestImpossibleStates(t *testing.T) {
 	for _, sql := range []string{
 		task("1, 1, 1, 1, 0, now(), NULL, NULL, NULL"), task("2, 10, 1, 1, 0, now(), now(), now(), 1"), task("3, 13, 0, 0, 6, NULL, NULL, now(), NULL"),
 		task("4, 14, 1, 1, 5, now(), NULL, now(), NULL"), task("5, 3, 2, 1, 0, now(), NULL, NULL, NULL"), task("6, 11, 1, 1, 4, now(), NULL, now(), 1"),
+		task("7, 10, 0, 0, 17, NULL, NULL, now(), NULL"), task("8, 10, 0, 0, 18, NULL, NULL, now(), NULL"), task("9, 11, 0, 0, 16, NULL, NULL, now(), NULL"),
+		task("10, 3, 1, 1, 11, now(), NULL, NULL, NULL"), task("11, 3, 2, 1, 13, now(), NULL, NULL, NULL"), task("12, 11, 1, 1, 12, now(), NULL, now(), NULL"),
+		task("13, 12, 1, 1, 19, now(), NULL, now(), NULL"),
 		attempt("0, 1, 11, 1, " + first + ", " + later), dispatch(`1, '\x000000000000000000000000', now(), 1`),
 		agent("'x', 'lost', '{}', '{}', 1, '1', 1, 'p', 0, now()"), state("12, 1, 0, 0, now(), now(), now()"),
 	} {

@@ -26,7 +26,7 @@ var refusedClasses = []string{"21", "22", "23", "54"}
 func isOurs(err error) bool {
 	for _, known := range []error{
 		engine.ErrAgentLost, engine.ErrFenced, engine.ErrUncertain, engine.ErrRefused, engine.ErrNameTaken, engine.ErrNotFound,
-		engine.ErrWriterExists, engine.ErrTooManyPending, engine.ErrSchemaNewer,
+		engine.ErrWriterExists, engine.ErrTooManyPending, engine.ErrSchemaNewer, engine.ErrEnded, engine.ErrGone,
 	} {
 		if errors.Is(err, known) {
 			return true

@@ -81,9 +81,13 @@ func (w *world) fill(now time.Time) {
 		`INSERT INTO cyclonetix__state.timers (run_id, node, kind, bucket, due) SELECT id, 0, 1, i % 256, now() + interval '1 hour' FROM unnest($1::uuid[]) WITH ORDINALITY AS u (id, i)`,
 		`INSERT INTO cyclonetix__state.mailbox (bucket, kind, run_id) SELECT i % 256, 3, id FROM unnest($1::uuid[]) WITH ORDINALITY AS u (id, i)`,
 		`INSERT INTO cyclonetix__state.attempts (run_id, node, attempt, status, cause) SELECT id, 0, 1, 11, 1 FROM unnest($1::uuid[]) AS id`,
+		`INSERT INTO cyclonetix__state.outputs (run_id, node, task, body) SELECT id, 0, 'a', '{}' FROM unnest($1::uuid[]) AS id`,
+		`INSERT INTO cyclonetix__state.run_nodes (run_id, node, spec, name, dependencies, iteration_of) SELECT id, 10, id, 'a#2', '{}', 'a' FROM unnest($1::uuid[]) AS id`,
+		`INSERT INTO cyclonetix__state.run_updates (run_id, version, body) SELECT id, 1, '{}' FROM unnest($1::uuid[]) AS id`,
+		`INSERT INTO cyclonetix__state.run_events (run_id, at, node, kind, actor) SELECT id, now(), -1, 'cancel', 'ann' FROM unnest($1::uuid[]) AS id`,
 		`INSERT INTO cyclonetix__state.logs (run_id, node, attempt, stream, seq, at, body) SELECT id, 0, 1, 1, 1, now(), 'x' FROM unnest($1::uuid[]) AS id`,
-		`INSERT INTO cyclonetix__state.dispatches (class, n, priority, reply_to, queued_at, runs, dags, has_values, specs, members)
-			SELECT 1, 1, 2, 0, now(), ARRAY[id], '{dag}', '{f}', ARRAY[id], '\x000000000000000000010001' FROM unnest(($1::uuid[])[1:2000]) AS id`,
+		`INSERT INTO cyclonetix__state.dispatches (class, n, priority, reply_to, queued_at, runs, dags, versions, specs, members)
+			SELECT 1, 1, 2, 0, now(), ARRAY[id], '{dag}', '{}', ARRAY[id], '\x000000000000000000010001' FROM unnest(($1::uuid[])[1:2000]) AS id`,
 		fmt.Sprintf(`INSERT INTO cyclonetix__state.task_runs (run_id, queued_time, node, status, attempt, delivery, cause)
 			SELECT id, now(), n, 1, 1, 1, 0 FROM unnest($1::uuid[]) AS id, generate_series(0, %d) AS n`, tasks-1),
 	} {
@@ -106,18 +110,24 @@ func (w *world) statements() []statement {
 	w.Helper()
 	run, refused := w.start(planOf("a", "b: a")), w.start(planOf("c"))
 	at := w.writer.Now()
+	spec := workflow.NewSpecOf(&workflow.TaskSpec{TaskID: "new", Queue: "default", Priority: 2})
 	commit := &engine.Commit{
 		At: at,
 		Changes: []*workflow.Change{{
-			ID: run.ID, At: at, Run: &workflow.RunChange{Status: workflow.RunFailed, StartTime: at, EndTime: at, Total: 5},
+			ID: run.ID, At: at, Run: &workflow.RunChange{
+				Status: workflow.RunFailed, StartTime: at, EndTime: at, Total: 5, Stop: workflow.CauseStopped, Version: 1, Reason: "x", Reopened: true, LogicalDate: at,
+			},
 			Tasks: []workflow.TaskChange{
 				{Node: 1, Status: workflow.TaskQueued, First: true, Attempt: 1, Delivery: 1}, {Node: 2, Status: workflow.TaskUpstreamFailed, First: true, Cause: workflow.CauseUpstream},
 				{Node: 0, Status: workflow.TaskFailed, Attempt: 1, Delivery: 1, StartTime: at, EndTime: at, Agent: 1, Reason: "x"},
 				{Node: 3, Status: workflow.TaskQueued, Attempt: 2, Delivery: 1},
+				{Node: 4, Status: workflow.TaskWaiting, First: true, Attempt: 1, Delivery: 1, Cause: workflow.CauseApproval},
 			},
 			Attempts:  []workflow.AttemptChange{{Node: 3, Attempt: 1, Status: workflow.TaskFailed, StartTime: at, EndTime: at, Agent: 1, Reason: "x"}},
 			SetTimers: []workflow.Timer{{Node: 3, Kind: workflow.TimerRetry, Due: at}}, DropTimers: []workflow.Timer{{Node: 4, Kind: workflow.TimerRetry}},
 			Events: []workflow.RunEvent{{Kind: "cancel", Actor: "ann", At: at}},
+			Reset:  []int32{5, 6}, Retire: []int32{7}, Outputs: []workflow.Output{{Node: 0, Body: "{}"}}, Update: &workflow.ValueUpdate{},
+			Specs: []*workflow.NewSpec{spec}, Nodes: []workflow.GrownNode{{Number: 2, Node: workflow.Node{Name: "a#2", Spec: 2, Dependencies: []int32{0, 1}}}},
 		}},
 		Dispatches: w.dispatches(run, []workflow.Member{{Run: run.ID, Node: 1, Attempt: 1, Delivery: 1}}),
 		Remove:     []engine.DeliveryKey{{ID: 1}}, Withdraw: []workflow.RunID{run.ID}, Orders: []engine.KillOrder{{Member: workflow.Member{Run: run.ID, Attempt: 1, Delivery: 1}}},
@@ -131,6 +141,8 @@ func (w *world) statements() []statement {
 	if len(parts) != 1 {
 		w.Fatalf("a small commit has %d parts", len(parts))
 	}
+	parts[0].grown, err = w.writer.grownRows(w.ctx, commit.Changes)
+	w.must(err, "let a run grow")
 	fenced := w.writer.build(w.ctx, parts[0], classes)
 	w.writer.ringAll()
 	reading, _ := w.writer.mail.takeRung(1000)
@@ -166,6 +178,14 @@ func (w *world) statements() []statement {
 		_, err := w.backend.queries.ListDueTimers(w.ctx, on, db.ListDueTimersParams{Buckets: reading.Buckets, Before: at, Most: maxDue})
 		return err //nolint:wrapcheck // recorded
 	})
+	plain.add(func(on db.DBTX) error {
+		_, err := w.backend.queries.ListOutputs(w.ctx, on, db.ListOutputsParams{RunID: db.UUID(run.ID), Tasks: []string{"a", "b"}})
+		return err //nolint:wrapcheck // recorded
+	})
+	id := []db.UUID{db.UUID(run.ID)}
+	plain.add(func(on db.DBTX) error {
+		return w.backend.queries.CopyOutputs(w.ctx, on, db.CopyOutputsParams{RunIDs: id, Nodes: []int32{0}, Tasks: []string{"a"}, FromRuns: id, FromNodes: []int32{0}, Least: id[0], Greatest: id[0]})
+	})
 	return append(recorded(fenced, true), recorded(plain, false)...)
 }
 
@@ -189,7 +209,7 @@ type planNode struct {
 }
 
 // large are the tables that may grow large; a partition's name begins with its table's.
-var large = regexp.MustCompile(`^(task_runs|run_states|runs|attempts|run_events|logs|live_runs|timers|mailbox)(_\d{8}t\d{2})?$`)
+var large = regexp.MustCompile(`^(task_runs|run_states|runs|attempts|run_events|run_nodes|run_updates|outputs|logs|live_runs|timers|mailbox)(_\d{8}t\d{2})?$`)
 
 // faultsOf says what is wrong with the plan of a statement.
 func (w *world) faultsOf(s statement, mode string) (faults []string) {

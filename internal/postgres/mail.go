@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sync"
 
@@ -172,7 +173,7 @@ func (w *Writer) take(ctx context.Context, read mailRead, rows []db.ReadMailRow)
 // known tells whether this program understands a message; a newer one will, so others stay where they are.
 func known(row *db.ReadMailRow) bool {
 	switch engine.MailKind(row.Kind) {
-	case engine.MailSubmit, engine.MailReport, engine.MailCancel, engine.MailLost:
+	case engine.MailSubmit, engine.MailReport, engine.MailCancel, engine.MailLost, engine.MailCommand:
 		return true
 	}
 	return false
@@ -205,9 +206,23 @@ func (w *Writer) open(row *db.ReadMailRow, key engine.MailKey, lost map[int64]*e
 		if mail.Lost = lost[*row.Dispatch]; mail.Lost == nil {
 			mail.Lost = &engine.LostDelivery{ID: *row.Dispatch} // it is gone
 		}
-	case engine.MailSubmit, engine.MailCancel:
+	case engine.MailSubmit:
+		if len(row.Body) > 0 {
+			w.decode(row.Body, &mail.Options, "the rules of a run", key)
+		}
+	case engine.MailCommand:
+		mail.Command = new(engine.Command)
+		w.decode(row.Body, mail.Command, "a command", key)
+	case engine.MailCancel:
 	}
 	return mail
+}
+
+// decode reads JSON that a program wrote into a message. What can't be read is left out: nobody could ever read it.
+func (w *Writer) decode(body []byte, into any, what string, key engine.MailKey) {
+	if err := json.Unmarshal(body, into); err != nil {
+		w.backend.logger.Error(what+" can't be read and is left out", "bucket", key.Bucket, "id", key.ID, "error", err)
+	}
 }
 
 // lostDeliveries gives the deliveries whose agents died that messages speak of.
@@ -228,7 +243,7 @@ func (w *Writer) lostDeliveries(ctx context.Context, mail []db.ReadMailRow) (map
 	lost := make(map[int64]*engine.LostDelivery, len(rows))
 	for i := range rows {
 		row := &rows[i]
-		members, err := unpackMembers(row.Runs, row.Dags, row.HasValues, row.Specs, row.Members)
+		members, err := unpackMembers(row.Runs, row.Dags, row.Versions, row.Specs, row.Members)
 		if err != nil {
 			// Nobody can ever tell what it held; without it the others are rescued.
 			w.backend.logger.Error("a lost delivery can't be read and is thrown away", "delivery", row.ID, "error", err)

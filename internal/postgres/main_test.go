@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -218,15 +219,29 @@ func (w *world) answer(mail []engine.Mail) error {
 		commit.Mail = append(commit.Mail, letter.Key)
 		switch letter.Kind {
 		case engine.MailSubmit:
+			if w.runs[letter.Run] != nil && w.runs[letter.Run].Status == workflow.RunPending {
+				w.runs[letter.Run].Options = letter.Options
+			}
 			happen(letter.Run, workflow.Event{Kind: workflow.EventStart})
 		case engine.MailCancel:
 			happen(letter.Run, workflow.Event{Kind: workflow.EventCancel, Actor: letter.Actor})
+		case engine.MailCommand:
+			if w.runs[letter.Run] == nil && letter.Command.Kind.OfEnded() {
+				run, err := w.writer.LoadEnded(w.ctx, letter.Run)
+				w.must(err, "load an ended run")
+				w.runs[letter.Run] = run
+			}
+			kind := map[engine.CommandKind]workflow.EventKind{
+				engine.CommandPause: workflow.EventPause, engine.CommandResume: workflow.EventResume, engine.CommandApprove: workflow.EventApprove,
+				engine.CommandReject: workflow.EventReject, engine.CommandRetry: workflow.EventRetry, engine.CommandSkip: workflow.EventSkip,
+			}[letter.Command.Kind]
+			happen(letter.Run, workflow.Event{Kind: kind, Node: letter.Command.Node, Actor: letter.Command.Actor})
 		case engine.MailReport:
 			for _, id := range letter.Report.Done {
 				commit.Remove = append(commit.Remove, engine.DeliveryKey{ReplyTo: letter.Key.Bucket, ID: id})
 			}
 			for _, end := range letter.Report.Ends {
-				happen(end.Run, workflow.Event{Kind: workflow.EventEnd, Node: end.Node, Attempt: end.Attempt, Delivery: end.Delivery, Result: end.Result})
+				happen(end.Run, workflow.Event{Kind: workflow.EventEnd, Node: end.Node, Attempt: end.Attempt, Delivery: end.Delivery, Result: end.Result, Known: w.known(&end)})
 			}
 		case engine.MailLost:
 			commit.Remove = append(commit.Remove, engine.DeliveryKey{ReplyTo: letter.Key.Bucket, ID: letter.Lost.ID})
@@ -238,13 +253,40 @@ func (w *world) answer(mail []engine.Mail) error {
 			}
 		}
 	}
+	return w.decide(commit, order, events)
+}
+
+// decide commits what follows from events of runs, in the given order.
+func (w *world) decide(commit *engine.Commit, order []workflow.RunID, events map[workflow.RunID][]workflow.Event) error {
+	w.Helper()
 	for _, id := range order {
-		change, _ := workflow.Advance(w.runs[id], commit.At, events[id], workflow.DefaultLimits)
+		run := w.runs[id]
+		change, _ := workflow.Advance(run, commit.At, events[id], workflow.DefaultLimits)
 		commit.Changes = append(commit.Changes, change)
-		commit.Dispatches = append(commit.Dispatches, w.dispatches(w.runs[id], change.Queue)...)
+		dispatches := w.dispatchesOf(run, change.GraphOf(run), change.Queue)
+		if change.Run != nil && change.Run.Version > run.Version {
+			for i := range dispatches {
+				for k := range dispatches[i].Members {
+					dispatches[i].Members[k].Values = change.Run.Version + 1
+				}
+			}
+		}
+		commit.Dispatches = append(commit.Dispatches, dispatches...)
+		if len(change.Withdraw)+len(change.Hold) > 0 {
+			commit.Withdraw = append(commit.Withdraw, id)
+		}
 	}
-	if _, err := w.writer.Commit(w.ctx, commit); err != nil {
+	result, err := w.writer.Commit(w.ctx, commit)
+	if err != nil {
 		return err
+	}
+	withdrawn := map[workflow.RunID][]workflow.Event{}
+	for i := range result.Withdrawn {
+		for _, member := range result.Withdrawn[i].Members {
+			withdrawn[member.Run] = append(withdrawn[member.Run], workflow.Event{
+				Kind: workflow.EventWithdraw, Node: member.Node, Attempt: member.Attempt, Delivery: member.Delivery,
+			})
+		}
 	}
 	for i, id := range order {
 		w.runs[id].Apply(commit.Changes[i])
@@ -252,7 +294,26 @@ func (w *world) answer(mail []engine.Mail) error {
 			delete(w.runs, id)
 		}
 	}
-	return nil
+	if len(withdrawn) == 0 {
+		return nil
+	}
+	return w.decide(&engine.Commit{At: w.writer.Now()}, slices.Collect(maps.Keys(withdrawn)), withdrawn)
+}
+
+// known is what an evaluation's result needs beside the run's memory.
+func (w *world) known(end *engine.End) *workflow.Known {
+	w.Helper()
+	if end.Evaluation == nil {
+		return nil
+	}
+	details, err := w.writer.Details(w.ctx, end.Run)
+	w.must(err, "load details")
+	known := &workflow.Known{Names: details.Names, Plans: map[string]*workflow.KnownPlan{}}
+	for _, name := range workflow.UnknownNames(details.Names, end.Node, end.Evaluation) {
+		plan := planOf(name)
+		known.Plans[name] = &workflow.KnownPlan{Plan: plan, Specs: []*workflow.NewSpec{workflow.NewSpecOf(plan.Specs[0])}}
+	}
+	return known
 }
 
 // load loads the runs that mail speaks of and that are not in memory.
@@ -294,9 +355,13 @@ func (w *world) run(id workflow.RunID) *workflow.Run {
 
 // dispatches puts members into deliveries, apart by class and priority.
 func (w *world) dispatches(run *workflow.Run, members []workflow.Member) []engine.Dispatch {
+	return w.dispatchesOf(run, run.Graph, members)
+}
+
+func (w *world) dispatchesOf(run *workflow.Run, graph *workflow.Graph, members []workflow.Member) []engine.Dispatch {
 	var dispatches []engine.Dispatch
 	for _, member := range members {
-		scheduling := run.Graph.Scheduling(member.Node)
+		scheduling := graph.Scheduling(member.Node)
 		class := engine.Class{Queue: scheduling.Queue, Requires: strings.Join(scheduling.Requires, ",")}
 		place := slices.IndexFunc(dispatches, func(d engine.Dispatch) bool {
 			return d.Class == class && d.Priority == scheduling.Priority && len(d.Members) < w.pack
@@ -306,7 +371,7 @@ func (w *world) dispatches(run *workflow.Run, members []workflow.Member) []engin
 			dispatches = append(dispatches, engine.Dispatch{Class: class, Priority: scheduling.Priority})
 		}
 		dispatches[place].Members = append(dispatches[place].Members, engine.DispatchMember{
-			Member: member, Spec: scheduling.Spec, DAG: run.DAG, HasValues: run.HasValues,
+			Member: member, Spec: scheduling.Spec, DAG: run.DAG, Values: run.Values(),
 		})
 	}
 	return dispatches

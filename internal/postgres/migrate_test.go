@@ -334,7 +334,7 @@ func TestClusterNames(t *testing.T) {
 func TestViewsAreCommented(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	for _, view := range []string{"runs", "task_runs", "queues", "agents"} {
+	for _, view := range []string{"runs", "task_runs", "events", "queues", "agents"} {
 		bare := askAll[string](w, `
 			SELECT a.attname::text FROM pg_attribute a
 			WHERE a.attrelid = ('cyclonetix.' || $1::text)::regclass AND a.attnum > 0 AND coalesce(col_description(a.attrelid, a.attnum), '') = ''`, view)
@@ -345,7 +345,7 @@ func TestViewsAreCommented(t *testing.T) {
 			t.Errorf("view %s has no comment", view)
 		}
 	}
-	if views := askAll[string](w, "SELECT viewname::text FROM pg_views WHERE schemaname = 'cyclonetix' ORDER BY 1"); strings.Join(views, " ") != "agents queues runs task_runs" {
+	if views := askAll[string](w, "SELECT viewname::text FROM pg_views WHERE schemaname = 'cyclonetix' ORDER BY 1"); strings.Join(views, " ") != "agents events queues runs task_runs" {
 		t.Errorf("the views are %v", views)
 	}
 }

@@ -60,7 +60,7 @@ func (i Interval) next(start time.Time) time.Time {
 const partitionsAhead = 7
 
 // partitionedTables are the tables of the history, with the storage options of their
-// partitions. Rows of task_runs are updated once or twice: a page that is half
+// partitions. Runs come first: when they are out of sight, none of them can live again. Rows of task_runs are updated once or twice: a page that is half
 // empty at first keeps those updates on it (HOT).
 var partitionedTables = []struct{ name, options string }{
 	{"runs", "fillfactor = 100"},
@@ -68,6 +68,9 @@ var partitionedTables = []struct{ name, options string }{
 	{"task_runs", "fillfactor = 45"},
 	{"attempts", "fillfactor = 100"},
 	{"run_events", "fillfactor = 100"},
+	{"run_nodes", "fillfactor = 90"},
+	{"run_updates", "fillfactor = 100"},
+	{"outputs", "fillfactor = 100"},
 	{"logs", "fillfactor = 100"},
 }
 
@@ -240,20 +243,39 @@ func (b *Backend) dropOld(ctx context.Context, parent string, part partition, be
 	if upper.Time().After(before) {
 		return nil
 	}
-	live, err := b.queries.CountLiveRunsBetween(ctx, b.on(b.pool), db.CountLiveRunsBetweenParams{LowerBound: db.UUID(lower), UpperBound: db.UUID(upper)})
+	bounds := db.CountLiveRunsBetweenParams{LowerBound: db.UUID(lower), UpperBound: db.UUID(upper)}
+	if alive, err := b.isAlive(ctx, part, bounds); err != nil || alive {
+		return err
+	}
+	if err := b.detachPartition(ctx, parent, part); err != nil {
+		return err
+	}
+	if parent == "runs" {
+		// A run may have been reopened meanwhile. From now on none can be: see ReopenRun.
+		if alive, err := b.isAlive(ctx, part, bounds); err != nil || alive {
+			return errors.Join(err, b.attachPartition(ctx, parent, part))
+		}
+		if _, err := b.queries.DeleteRunNames(ctx, b.on(b.pool), db.DeleteRunNamesParams(bounds)); err != nil {
+			return fmt.Errorf("delete the names of dropped runs: %w", err)
+		}
+		dropped := db.RaiseSettingParams{Name: settingDropped, Value: upper.Time().Format(time.RFC3339)}
+		if err := b.queries.RaiseSetting(ctx, b.on(b.pool), dropped); err != nil {
+			return fmt.Errorf("note what is dropped: %w", err)
+		}
+	}
+	return b.dropTable(ctx, part)
+}
+
+// isAlive tells whether a run within the bounds has not ended, or lives again.
+func (b *Backend) isAlive(ctx context.Context, part partition, bounds db.CountLiveRunsBetweenParams) (bool, error) {
+	live, err := b.queries.CountLiveRunsBetween(ctx, b.on(b.pool), bounds)
 	if err != nil {
-		return fmt.Errorf("look for live runs in partition %s: %w", part.Name, err)
+		return false, fmt.Errorf("look for live runs in partition %s: %w", part.Name, err)
 	}
 	if live > 0 {
 		b.logger.Info("retention keeps a partition because runs in it have not ended", "partition", part.Name, "live_runs", live)
-		return nil
 	}
-	if parent == "runs" {
-		if _, err := b.queries.DeleteRunNames(ctx, b.on(b.pool), db.DeleteRunNamesParams{LowerBound: db.UUID(lower), UpperBound: db.UUID(upper)}); err != nil {
-			return fmt.Errorf("delete the names of dropped runs: %w", err)
-		}
-	}
-	return b.dropPartition(ctx, parent, part)
+	return live > 0, nil
 }
 
 // leftoverPattern is the form of the names of partitions: the table and the beginning.
@@ -269,7 +291,7 @@ func (b *Backend) dropLeftovers(ctx context.Context) error {
 		if !leftoverPattern.MatchString(name) {
 			continue
 		}
-		if _, err := b.pool.Exec(ctx, "DROP TABLE IF EXISTS "+pgx.Identifier{b.schema.state(), name}.Sanitize()); err != nil {
+		if _, err := b.pool.Exec(ctx, "DROP TABLE IF EXISTS "+b.table(name)); err != nil {
 			return fmt.Errorf("drop the detached partition %s: %w", name, err)
 		}
 		b.logger.Info("retention dropped a partition that was detached before", "partition", name)
@@ -288,7 +310,10 @@ func (b *Backend) dropFeedPartitions(ctx context.Context) error {
 	for _, part := range partitions {
 		// The name holds the beginning in UTC; the bound is printed in the session's zone.
 		if part.Name < suffix {
-			if err := b.dropPartition(ctx, "feed", part); err != nil {
+			if err := b.detachPartition(ctx, "feed", part); err != nil {
+				return err
+			}
+			if err := b.dropTable(ctx, part); err != nil {
 				return err
 			}
 		}
@@ -296,19 +321,35 @@ func (b *Backend) dropFeedPartitions(ctx context.Context) error {
 	return nil
 }
 
-func (b *Backend) dropPartition(ctx context.Context, parent string, part partition) error {
-	table := pgx.Identifier{b.schema.state(), parent}.Sanitize()
-	leaf := pgx.Identifier{b.schema.state(), part.Name}.Sanitize()
-	detach := "ALTER TABLE " + table + " DETACH PARTITION " + leaf + " CONCURRENTLY"
+func (b *Backend) detachPartition(ctx context.Context, parent string, part partition) error {
+	how := "CONCURRENTLY"
 	if part.Detaching {
-		detach = "ALTER TABLE " + table + " DETACH PARTITION " + leaf + " FINALIZE"
+		how = "FINALIZE"
 	}
 	// Without prepared statements, because DETACH … CONCURRENTLY can't run in a transaction.
-	for _, statement := range []string{detach, "DROP TABLE IF EXISTS " + leaf} {
-		if _, err := b.pool.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol); err != nil {
-			return fmt.Errorf("drop partition %s: %w", part.Name, err)
-		}
+	detach := "ALTER TABLE " + b.table(parent) + " DETACH PARTITION " + b.table(part.Name) + " " + how
+	if _, err := b.pool.Exec(ctx, detach, pgx.QueryExecModeSimpleProtocol); err != nil {
+		return fmt.Errorf("detach partition %s: %w", part.Name, err)
+	}
+	return nil
+}
+
+// attachPartition undoes detachPartition.
+func (b *Backend) attachPartition(ctx context.Context, parent string, part partition) error {
+	attach := fmt.Sprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')", b.table(parent), b.table(part.Name), part.lower, part.upper)
+	if _, err := b.pool.Exec(ctx, attach, pgx.QueryExecModeSimpleProtocol); err != nil {
+		return fmt.Errorf("attach partition %s again: %w", part.Name, err)
+	}
+	return nil
+}
+
+func (b *Backend) dropTable(ctx context.Context, part partition) error {
+	if _, err := b.pool.Exec(ctx, "DROP TABLE IF EXISTS "+b.table(part.Name), pgx.QueryExecModeSimpleProtocol); err != nil {
+		return fmt.Errorf("drop partition %s: %w", part.Name, err)
 	}
 	b.logger.Info("retention dropped a partition", "partition", part.Name)
 	return nil
 }
+
+// table is the name of a table of the state as SQL has it.
+func (b *Backend) table(name string) string { return pgx.Identifier{b.schema.state(), name}.Sanitize() }

@@ -23,8 +23,12 @@ type planCache struct {
 	touched map[workflow.Hash]string
 	hashes  map[*workflow.Plan]workflow.Hash
 	graphs  map[workflow.Hash]*workflow.Graph
-	nodes   int
-	specs   map[workflow.Hash]*workflow.TaskSpec
+	names   map[workflow.Hash][]string
+	// runNames are the names of all nodes of runs that have more than their plans. They only become more.
+	runNames map[workflow.RunID][]string
+	held     int // names in both
+	nodes    int
+	specs    map[workflow.Hash]*workflow.TaskSpec
 }
 
 // The bounds of the cache; beyond them it begins anew.
@@ -32,6 +36,7 @@ const (
 	maxCachedNodes = 2_000_000
 	maxCachedSpecs = 200_000
 	maxCachedPlans = 1_000
+	maxCachedNames = 2_000_000
 )
 
 const dayFormat = "2006-01-02"
@@ -79,11 +84,7 @@ func (b *Backend) insertPlan(ctx context.Context, tx pgx.Tx, plan *workflow.Plan
 			continue
 		}
 		seen[hashes[i]] = true
-		specs.Hashes = append(specs.Hashes, db.UUID(hashes[i]))
-		specs.TaskIds = append(specs.TaskIds, spec.TaskID)
-		specs.Queues = append(specs.Queues, spec.Queue)
-		specs.Priorities = append(specs.Priorities, int16(spec.Priority)) //nolint:gosec // 1 to 4
-		specs.Bodies = append(specs.Bodies, string(bodies[i]))
+		addSpec(&specs, hashes[i], spec, bodies[i])
 	}
 	if err := b.queries.InsertTaskSpecs(ctx, on, specs); err != nil {
 		return fmt.Errorf("task specifications: %w", err)

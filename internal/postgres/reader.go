@@ -57,6 +57,7 @@ func runView(row *db.CyclonetixRun) (engine.RunView, error) {
 		CreatedAt: row.CreatedAt.UTC(), StartTime: orZero(row.StartTime), EndTime: orZero(row.EndTime), CancelTime: orZero(row.CancelTime),
 		TaskCount: int(row.TaskCount), CompletedTasks: int(row.CompletedTasks), FailedTasks: int(row.FailedTasks),
 		Reason: orEmpty(row.Reason), Actor: row.Actor, Cause: row.Cause, Revision: row.Revision,
+		LogicalDate: orZero(row.LogicalDate), RerunOf: orNoRun(row.RerunOf),
 	}, nil
 }
 
@@ -65,6 +66,13 @@ func orEmpty(text *string) string {
 		return ""
 	}
 	return *text
+}
+
+func orNoRun(id *db.UUID) workflow.RunID {
+	if id == nil {
+		return workflow.RunID{}
+	}
+	return workflow.RunID(*id)
 }
 
 // The bounds of a list: totals are exact up to the first; the second is the limit when none is given.
@@ -164,14 +172,11 @@ func timeOf(value any) time.Time {
 func (b *Backend) Plan(ctx context.Context, run workflow.RunID) ([]engine.PlanNode, error) {
 	ctx, cancel := b.reading(ctx)
 	defer cancel()
-	plan, err := b.queries.GetRunPlan(ctx, b.on(b.pool), db.UUID(run))
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, &engine.UnknownRunError{ID: run.String()}
-	}
+	plan, err := b.planOf(ctx, run)
 	if err != nil {
-		return nil, fmt.Errorf("read the plan of run %s: %w", run, interpretError(err))
+		return nil, err
 	}
-	rows, err := b.queries.ListPlanNodesWithTasks(ctx, b.on(b.pool), plan)
+	rows, err := b.queries.ListRunPlan(ctx, b.on(b.pool), db.ListRunPlanParams{Plan: db.UUID(plan), RunID: db.UUID(run)})
 	if err != nil {
 		return nil, fmt.Errorf("read the plan of run %s: %w", run, interpretError(err))
 	}
@@ -180,6 +185,31 @@ func (b *Backend) Plan(ctx context.Context, run workflow.RunID) ([]engine.PlanNo
 		nodes[i] = engine.PlanNode{Node: row.Node, Name: row.Name, TaskID: row.TaskID, Dependencies: row.Dependencies}
 	}
 	return nodes, nil
+}
+
+// Events implements engine.Reader.
+func (b *Backend) Events(ctx context.Context, run workflow.RunID) ([]engine.EventView, error) {
+	ctx, cancel := b.reading(ctx)
+	defer cancel()
+	rows, err := b.queries.ListEventViews(ctx, b.on(b.pool), db.UUID(run))
+	if err != nil {
+		return nil, fmt.Errorf("read the events of run %s: %w", run, interpretError(err))
+	}
+	if len(rows) == 0 {
+		return nil, &engine.UnknownRunError{ID: run.String()} // a run was submitted, if nothing else
+	}
+	views := make([]engine.EventView, len(rows))
+	for i := range rows {
+		row := &rows[i]
+		views[i] = engine.EventView{
+			At: row.At.UTC(), Kind: row.Kind, Node: row.Node, Name: row.Name, Attempt: int(row.Attempt), Actor: row.Actor, Reason: row.Reason,
+			Detail: workflow.Value(row.Detail),
+		}
+		if err := views[i].Cause.UnmarshalText([]byte(row.Cause)); err != nil {
+			return nil, fmt.Errorf("read the events of run %s: %w", run, err)
+		}
+	}
+	return views, nil
 }
 
 // Logs implements engine.Reader.

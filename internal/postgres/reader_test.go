@@ -290,6 +290,8 @@ func TestStatementTimeout(t *testing.T) {
 		"FindRun":  func(ctx context.Context) error { _, err := w.backend.FindRun(ctx, id.String()); return err },
 		"Runs":     func(ctx context.Context) error { _, err := w.backend.Runs(ctx, engine.RunFilter{}); return err },
 		"TaskRuns": func(ctx context.Context) error { _, err := w.backend.TaskRuns(ctx, id); return err },
+		"Events":   func(ctx context.Context) error { _, err := w.backend.Events(ctx, id); return err },
+		"Given":    func(ctx context.Context) error { _, err := w.backend.Given(ctx, id); return err },
 		"Plan":     func(ctx context.Context) error { _, err := w.backend.Plan(ctx, id); return err },
 		"Logs": func(ctx context.Context) error {
 			_, err := w.backend.Logs(ctx, id, 0, engine.LogPlace{}, 1)

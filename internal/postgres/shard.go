@@ -9,6 +9,7 @@ import (
 
 	"github.com/cyclonetix/cyclonetix/db"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
 // A writer divides its buckets into shards, each with a row of its own in writers as its fence. A large commit is
@@ -42,6 +43,8 @@ type part struct {
 	// dispatches are the places of its dispatches in the whole commit.
 	dispatches []int
 	reading    *mailRead
+	// grown are what the runs of the whole commit got that grow with it.
+	grown map[workflow.RunID]*grownRun
 
 	dispatched []int64
 	withdrawn  []db.WithdrawDispatchesRow
@@ -63,7 +66,7 @@ func (p *part) first() int {
 func partsOf(commit *engine.Commit) []*part {
 	rows := 0
 	for _, change := range commit.Changes {
-		rows += len(change.Tasks)
+		rows += len(change.Tasks) + len(change.Specs) + len(change.Nodes) + len(change.Outputs)
 	}
 	var parts [shardCount]*part
 	for index := range parts {

@@ -146,7 +146,7 @@ func TestPartsOfCommits(t *testing.T) {
 		})
 		commit := &engine.Commit{At: epoch}
 		for _, id := range rapid.SliceOfN(run, 0, 5).Draw(t, "changes") {
-			commit.Changes = append(commit.Changes, &workflow.Change{ID: id, Tasks: make([]workflow.TaskChange, rapid.IntRange(0, 300).Draw(t, "rows"))})
+			commit.Changes = append(commit.Changes, &workflow.Change{ID: id, Outputs: make([]workflow.Output, rapid.IntRange(0, 300).Draw(t, "outputs")), Tasks: make([]workflow.TaskChange, rapid.IntRange(0, 300).Draw(t, "rows"))})
 		}
 		for _, id := range rapid.SliceOfN(run, 0, 5).Draw(t, "dispatches") {
 			commit.Dispatches = append(commit.Dispatches, engine.Dispatch{Members: []engine.DispatchMember{{Member: workflow.Member{Run: id}}}})

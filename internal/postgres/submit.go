@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -35,8 +38,43 @@ func (b *Backend) Submit(ctx context.Context, submissions []engine.Submission) (
 	if err := b.checkPending(ctx, len(submissions)); err != nil {
 		return nil, err
 	}
-	if earlier, err := b.findIdempotent(ctx, submissions); err != nil || earlier != nil {
-		return earlier, err
+	for {
+		earlier, err := b.findIdempotent(ctx, submissions)
+		if err != nil {
+			return nil, err
+		}
+		fresh, err := b.submitFresh(ctx, submissions, earlier)
+		if errors.Is(err, engine.ErrNameTaken) {
+			// If somebody used the same idempotency key at the same time, theirs is the run.
+			if now, findErr := b.findIdempotent(ctx, submissions); findErr == nil && len(now) > len(earlier) {
+				continue
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("submit: %w", err)
+		}
+		answers := make([]engine.Submitted, 0, len(submissions))
+		for i := range submissions {
+			answer, existing := earlier[submissions[i].IdempotencyKey]
+			if !existing {
+				answer, fresh = fresh[0], fresh[1:]
+			}
+			answers = append(answers, answer)
+		}
+		return answers, nil
+	}
+}
+
+// submitFresh stores the submissions that are not known from earlier.
+func (b *Backend) submitFresh(ctx context.Context, submissions []engine.Submission, earlier map[string]engine.Submitted) ([]engine.Submitted, error) {
+	if len(earlier) > 0 {
+		submissions = slices.DeleteFunc(slices.Clone(submissions), func(submission engine.Submission) bool {
+			_, known := earlier[submission.IdempotencyKey]
+			return known
+		})
+	}
+	if len(submissions) == 0 {
+		return nil, nil
 	}
 	rows, err := b.prepareSubmit(ctx, submissions)
 	if err != nil {
@@ -45,14 +83,8 @@ func (b *Backend) Submit(ctx context.Context, submissions []engine.Submission) (
 	err = b.retryMissingPartition(ctx, func() error {
 		return interpretError(pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error { return b.submitPipeline(ctx, rows).send(ctx, tx) }))
 	})
-	if errors.Is(err, engine.ErrNameTaken) {
-		// Somebody used the same idempotency key at the same time: theirs is the run.
-		if earlier, findErr := b.findIdempotent(ctx, submissions); findErr == nil && earlier != nil {
-			return earlier, nil
-		}
-	}
 	if err != nil {
-		return nil, fmt.Errorf("submit: %w", err)
+		return nil, err
 	}
 	b.bell.ringMail(rows.rung()...)
 	return rows.submitted, nil
@@ -66,6 +98,7 @@ type submitRows struct {
 	states    db.InsertRunStatesParams
 	live      db.InsertLiveRunsParams
 	mail      db.InsertSubmitMailParams
+	outputs   db.CopyOutputsParams
 }
 
 func (b *Backend) prepareSubmit(ctx context.Context, submissions []engine.Submission) (*submitRows, error) {
@@ -83,7 +116,7 @@ func (b *Backend) prepareSubmit(ctx context.Context, submissions []engine.Submis
 		if err != nil {
 			return nil, err
 		}
-		id := workflow.NewRunID(now, rand.IntN(b.buckets)) //nolint:gosec // spreads load, hides nothing
+		id := workflow.NewRunID(now, b.drawBucket(submission.Pin))
 		if err := rows.append(id, db.UUID(plan), submission); err != nil {
 			return nil, err
 		}
@@ -93,17 +126,47 @@ func (b *Backend) prepareSubmit(ctx context.Context, submissions []engine.Submis
 		}
 		rows.submitted = append(rows.submitted, engine.Submitted{ID: id, Name: name, CreatedAt: now})
 	}
+	rows.trim()
 	return rows, nil
 }
 
+// trim leaves out the columns that no submission has a value for: the server fills them with nulls.
+func (r *submitRows) trim() {
+	some := func(text string) bool { return text != "" }
+	if !slices.ContainsFunc(r.runs.SensitiveValues, some) {
+		r.runs.SensitiveValues = nil
+	}
+	if !slices.ContainsFunc(r.runs.Options, some) {
+		r.runs.Options, r.mail.Options = nil, nil
+	}
+	if !slices.ContainsFunc(r.runs.LogicalDates, func(at time.Time) bool { return !at.IsZero() }) {
+		r.runs.LogicalDates = nil
+	}
+	if !slices.ContainsFunc(r.runs.RerunOfs, func(id db.UUID) bool { return id != db.UUID{} }) {
+		r.runs.RerunOfs = nil
+	}
+}
+
+// drawBucket gives the bucket of a new run: always the same for the same pin, and chance where there is none.
+func (b *Backend) drawBucket(pin string) int {
+	if pin == "" {
+		return rand.IntN(b.buckets) //nolint:gosec // spreads load, hides nothing
+	}
+	digest := fnv.New64a()
+	digest.Write([]byte(pin))
+	return int(digest.Sum64() % uint64(b.buckets)) //nolint:gosec // a small number
+}
+
 func (r *submitRows) append(id workflow.RunID, plan db.UUID, submission *engine.Submission) error {
-	values := ""
-	if !submission.Values.IsZero() {
-		encoded, err := json.Marshal(submission.Values)
-		if err != nil {
-			return fmt.Errorf("encode the values of the run: %w", err)
+	values, sensitive, err := encodedValues(&submission.Values)
+	if err != nil {
+		return err
+	}
+	var options []byte
+	if !submission.Options.IsZero() {
+		if options, err = json.Marshal(&submission.Options); err != nil {
+			return fmt.Errorf("encode the rules of the run: %w", err)
 		}
-		values = string(encoded)
 	}
 	dag := submission.DAG
 	if dag == "" {
@@ -124,14 +187,30 @@ func (r *submitRows) append(id workflow.RunID, plan db.UUID, submission *engine.
 	r.runs.Contexts = append(r.runs.Contexts, submission.Context)
 	r.runs.Actors = append(r.runs.Actors, submission.Actor)
 	r.runs.Causes = append(r.runs.Causes, submission.Cause)
-	r.runs.RunValues = append(r.runs.RunValues, values)
+	r.runs.RunValues, r.runs.SensitiveValues = append(r.runs.RunValues, values), append(r.runs.SensitiveValues, sensitive)
+	r.runs.Options, r.runs.LogicalDates = append(r.runs.Options, string(options)), append(r.runs.LogicalDates, submission.Options.LogicalDate)
+	r.runs.RerunOfs = append(r.runs.RerunOfs, db.UUID(submission.RerunOf))
 	r.states.RunIDs = append(r.states.RunIDs, uuid)
 	r.states.TaskCounts = append(r.states.TaskCounts, int32(len(submission.Plan.Nodes))) //nolint:gosec // bounded by memory
 	r.live.Buckets, r.live.RunIDs = append(r.live.Buckets, bucket), append(r.live.RunIDs, uuid)
 	r.mail.Buckets, r.mail.RunIDs = append(r.mail.Buckets, bucket), append(r.mail.RunIDs, uuid)
 	r.mail.Plans, r.mail.DagIds = append(r.mail.Plans, plan), append(r.mail.DagIds, dag)
 	r.mail.HasValues = append(r.mail.HasValues, values != "" || submission.Name != "")
+	r.mail.Options = append(r.mail.Options, options)
+	r.keep(uuid, submission)
 	return nil
+}
+
+// keep lets the run have the outputs of the task runs that it need not do again.
+func (r *submitRows) keep(run db.UUID, submission *engine.Submission) {
+	for _, kept := range submission.Options.Kept {
+		if kept.From.IsZero() || kept.Node < 0 || int(kept.Node) >= len(submission.Plan.Nodes) {
+			continue
+		}
+		o := &r.outputs
+		o.RunIDs, o.Nodes, o.Tasks = append(o.RunIDs, run), append(o.Nodes, kept.Node), append(o.Tasks, submission.Plan.Nodes[kept.Node].Name)
+		o.FromRuns, o.FromNodes = append(o.FromRuns, db.UUID(kept.From)), append(o.FromNodes, kept.FromNode)
+	}
 }
 
 func (r *submitRows) rung() []int {
@@ -155,6 +234,10 @@ func (b *Backend) submitPipeline(ctx context.Context, rows *submitRows) *pipelin
 	p.add(func(on db.DBTX) error { return b.queries.InsertRunStates(ctx, on, rows.states) })
 	p.add(func(on db.DBTX) error { return b.queries.InsertLiveRuns(ctx, on, rows.live) })
 	p.add(func(on db.DBTX) error { return b.queries.InsertSubmitMail(ctx, on, rows.mail) })
+	if len(rows.outputs.Nodes) > 0 {
+		rows.outputs.Least, rows.outputs.Greatest = boundsOf(rows.outputs.FromRuns)
+		p.add(func(on db.DBTX) error { return b.queries.CopyOutputs(ctx, on, rows.outputs) })
+	}
 	return p
 }
 
@@ -177,23 +260,30 @@ func (b *Backend) checkPending(ctx context.Context, more int) error {
 	return nil
 }
 
-// findIdempotent gives the earlier run of a single submission whose key is known.
-func (b *Backend) findIdempotent(ctx context.Context, submissions []engine.Submission) ([]engine.Submitted, error) {
-	if len(submissions) != 1 || submissions[0].IdempotencyKey == "" {
-		return nil, nil
+// findIdempotent gives the earlier runs of submissions whose keys are known, by key.
+func (b *Backend) findIdempotent(ctx context.Context, submissions []engine.Submission) (map[string]engine.Submitted, error) {
+	var keys []string
+	for i := range submissions {
+		if key := submissions[i].IdempotencyKey; key != "" {
+			keys = append(keys, key)
+		}
 	}
-	id, err := b.queries.FindRunByName(ctx, b.on(b.pool), db.FindRunByNameParams{Kind: nameIdempotencyKey, Name: submissions[0].IdempotencyKey})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil
+	if len(keys) == 0 {
+		return nil, nil //nolint:nilnil // nothing is asked for
 	}
+	rows, err := b.queries.ListRunsByName(ctx, b.on(b.pool), db.ListRunsByNameParams{Kind: nameIdempotencyKey, Names: keys})
 	if err != nil {
-		return nil, fmt.Errorf("look for the idempotency key: %w", interpretError(err))
+		return nil, fmt.Errorf("look for the idempotency keys: %w", interpretError(err))
 	}
-	run, err := b.FindRun(ctx, workflow.RunID(id).String())
-	if err != nil {
-		return nil, err
+	earlier := make(map[string]engine.Submitted, len(rows))
+	for _, row := range rows {
+		run, err := b.FindRun(ctx, workflow.RunID(row.RunID).String())
+		if err != nil {
+			return nil, err
+		}
+		earlier[row.Name] = engine.Submitted{ID: run.ID, Name: run.Name, CreatedAt: run.CreatedAt, Existing: true}
 	}
-	return []engine.Submitted{{ID: run.ID, Name: run.Name, CreatedAt: run.CreatedAt, Existing: true}}, nil
+	return earlier, nil
 }
 
 // retryMissingPartition runs something that inserts, and once more after making partitions when there was none.
@@ -206,24 +296,4 @@ func (b *Backend) retryMissingPartition(ctx context.Context, run func() error) e
 		err = run()
 	}
 	return err
-}
-
-// Cancel implements engine.Submitter.
-func (b *Backend) Cancel(ctx context.Context, run workflow.RunID, actor string) error {
-	view, err := b.FindRun(ctx, run.String())
-	if err != nil {
-		return err
-	}
-	if view.Status.Ended() {
-		return fmt.Errorf("run %s %w: it is %s", view.Name, engine.ErrEnded, view.Status)
-	}
-	id := db.UUID(run)
-	err = b.queries.InsertMail(ctx, b.on(b.pool), db.InsertMailParams{
-		Bucket: int16(run.Bucket()), Kind: int16(engine.MailCancel), RunID: &id, Actor: &actor, //nolint:gosec // 12 bits
-	})
-	if err != nil {
-		return fmt.Errorf("cancel run %s: %w", view.Name, interpretError(err))
-	}
-	b.bell.ringMail(run.Bucket())
-	return nil
 }

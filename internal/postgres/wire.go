@@ -2,11 +2,13 @@ package postgres
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cyclonetix/cyclonetix/db"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
@@ -23,6 +25,8 @@ var errMalformed = errors.New("malformed")
 func packMembers(members []engine.DispatchMember) db.InsertDispatchParams {
 	columns := db.InsertDispatchParams{N: int32(len(members)), Members: make([]byte, 0, memberSize*len(members))} //nolint:gosec // few
 	specIndex := map[workflow.Hash]uint16{}
+	columns.Versions = []int32{}
+	versioned := false
 	runIndex := map[workflow.RunID]uint16{}
 	for i := range members {
 		member := &members[i]
@@ -32,8 +36,10 @@ func packMembers(members []engine.DispatchMember) db.InsertDispatchParams {
 			runIndex[member.Run] = run
 			columns.Runs = append(columns.Runs, db.UUID(member.Run))
 			columns.Dags = append(columns.Dags, member.DAG)
-			columns.HasValues = append(columns.HasValues, member.HasValues)
+			columns.Versions, versioned = append(columns.Versions, 0), versioned || member.Values != 0
 		}
+		// One task may need a later version than another.
+		columns.Versions[run] = max(columns.Versions[run], member.Values)
 		spec, ok := specIndex[member.Spec]
 		if !ok {
 			spec = uint16(len(columns.Specs)) //nolint:gosec // at most one a member
@@ -46,16 +52,27 @@ func packMembers(members []engine.DispatchMember) db.InsertDispatchParams {
 		columns.Members = binary.BigEndian.AppendUint16(columns.Members, member.Attempt)
 		columns.Members = binary.BigEndian.AppendUint16(columns.Members, member.Delivery)
 	}
+	if !versioned {
+		columns.Versions = columns.Versions[:0]
+	}
 	return columns
 }
 
+// versionAt is the version of the values of the run with the given index that its tasks need.
+func versionAt(versions []int32, run int) int32 {
+	if run < len(versions) {
+		return versions[run]
+	}
+	return 0
+}
+
 // unpackMembers is the inverse of packMembers.
-func unpackMembers(runs []db.UUID, dags []string, hasValues []bool, specs []db.UUID, members []byte) ([]engine.DispatchMember, error) {
+func unpackMembers(runs []db.UUID, dags []string, versions []int32, specs []db.UUID, members []byte) ([]engine.DispatchMember, error) {
 	unpacked := make([]engine.DispatchMember, 0, len(members)/memberSize)
 	for ; len(members) >= memberSize; members = members[memberSize:] {
 		run := int(binary.BigEndian.Uint16(members))
 		spec := int(binary.BigEndian.Uint16(members[2:]))
-		if run >= len(runs) || run >= len(dags) || run >= len(hasValues) || spec >= len(specs) {
+		if run >= len(runs) || run >= len(dags) || len(versions) > 0 && run >= len(versions) || spec >= len(specs) {
 			return nil, fmt.Errorf("members of a delivery: %w", errMalformed)
 		}
 		unpacked = append(unpacked, engine.DispatchMember{
@@ -63,7 +80,7 @@ func unpackMembers(runs []db.UUID, dags []string, hasValues []bool, specs []db.U
 				Run: workflow.RunID(runs[run]), Node: int32(binary.BigEndian.Uint32(members[4:])), //nolint:gosec // was not negative
 				Attempt: binary.BigEndian.Uint16(members[8:]), Delivery: binary.BigEndian.Uint16(members[10:]),
 			},
-			Spec: workflow.Hash(specs[spec]), DAG: dags[run], HasValues: hasValues[run],
+			Spec: workflow.Hash(specs[spec]), DAG: dags[run], Values: versionAt(versions, run),
 		})
 	}
 	return unpacked, nil
@@ -79,6 +96,8 @@ const (
 	endHasExitCode
 	endHasReason
 	endSameRun
+	endHasOutput
+	endHasEvaluation
 )
 
 func packReport(report *engine.Report) []byte {
@@ -157,6 +176,12 @@ func (w *packer) end(end *engine.End) {
 	if end.Reason != "" {
 		flags |= endHasReason
 	}
+	if end.Output != "" {
+		flags |= endHasOutput
+	}
+	if end.Evaluation != nil {
+		flags |= endHasEvaluation
+	}
 	w.member(&end.Member, flags)
 	if end.ExitCode != nil {
 		w.int(int64(*end.ExitCode))
@@ -164,8 +189,23 @@ func (w *packer) end(end *engine.End) {
 	if end.Reason != "" {
 		w.text(end.Reason)
 	}
+	if end.Output != "" {
+		w.text(string(end.Output))
+	}
+	if end.Evaluation != nil {
+		w.evaluation(end.Evaluation)
+	}
 	w.time(end.StartTime)
 	w.time(end.EndTime)
+}
+
+// evaluation packs the result of an evaluation point as JSON, after a byte that tells whether that could be done.
+func (w *packer) evaluation(evaluation *workflow.Evaluation) {
+	encoded, err := json.Marshal(evaluation)
+	if err != nil {
+		encoded = nil // a value that is no JSON: whoever reads this refuses the result
+	}
+	w.text(string(encoded))
 }
 
 // leastEnd is the size of the smallest end: flags (two bytes), node, attempt, delivery, and two times.
@@ -280,8 +320,39 @@ func (r *unpacker) end(agent int64) engine.End {
 	if flags&endHasReason != 0 {
 		end.Reason = storable(string(r.bytes(r.count())))
 	}
+	if flags&endHasOutput != 0 {
+		readOutput(&end.Result, r.bytes(r.count()))
+	}
+	if flags&endHasEvaluation != 0 {
+		readEvaluation(&end.Result, r.bytes(r.count()))
+	}
 	end.StartTime, end.EndTime = r.time(), r.time()
 	return end
+}
+
+// readOutput takes what a task gave to later ones. What is no JSON object could never be stored: then the task has failed.
+func readOutput(result *workflow.Result, body []byte) {
+	var object map[string]json.RawMessage
+	if !utf8.Valid(body) || json.Unmarshal(body, &object) != nil || object == nil {
+		spoil(result, "its output is not a JSON object")
+		return
+	}
+	result.Output = workflow.Value(body)
+}
+
+func readEvaluation(result *workflow.Result, body []byte) {
+	evaluation := new(workflow.Evaluation)
+	if !utf8.Valid(body) || json.Unmarshal(body, evaluation) != nil {
+		spoil(result, "its evaluation result can't be read")
+		return
+	}
+	result.Evaluation = evaluation
+}
+
+// spoil makes an end a failure.
+func spoil(result *workflow.Result, reason string) {
+	result.Status, result.Cause, result.Reason = workflow.TaskFailed, workflow.CauseEvaluation, reason
+	result.Output, result.Evaluation = "", nil
 }
 
 // storable is text that a column can hold: an agent may quote what is no text.

@@ -41,13 +41,22 @@ func drawReport(t *rapid.T) *engine.Report {
 	for range rapid.IntRange(0, 5).Draw(t, "ends") {
 		end := engine.End{Member: drawMember(t), Result: workflow.Result{
 			Status:  rapid.SampledFrom([]workflow.TaskStatus{workflow.TaskCompleted, workflow.TaskFailed, workflow.TaskCancelled}).Draw(t, "status"),
-			Cause:   workflow.Cause(rapid.Int16Range(0, 10).Draw(t, "cause")),
+			Cause:   workflow.Cause(rapid.Int16Range(0, 22).Draw(t, "cause")),
 			Started: rapid.Bool().Draw(t, "started"), Reason: strings.ReplaceAll(rapid.String().Draw(t, "reason"), "\x00", ""),
 			StartTime: drawTime(t), EndTime: drawTime(t), Agent: report.Agent,
 		}}
 		if rapid.Bool().Draw(t, "has a code") {
 			code := rapid.Int32().Draw(t, "code")
 			end.ExitCode = &code
+		}
+		if rapid.Bool().Draw(t, "has an output") {
+			end.Output = workflow.Value(rapid.SampledFrom([]string{`{}`, `{"a": [1, "ü"]}`}).Draw(t, "output"))
+		}
+		if rapid.Bool().Draw(t, "has an evaluation") {
+			end.Evaluation = rapid.SampledFrom([]*workflow.Evaluation{
+				{}, {Chosen: true, NextTasks: []string{}}, {Chosen: true, NextTasks: []string{"a", "b#2"}, Metadata: `{"x":1}`},
+				{ValueUpdate: workflow.ValueUpdate{Variables: map[string]workflow.Value{"a": `"b"`}, Parameters: map[string]map[string]workflow.Value{"t": {"p": "1"}}}},
+			}).Draw(t, "evaluation")
 		}
 		report.Ends = append(report.Ends, end)
 	}
@@ -134,6 +143,29 @@ func TestReasonsCanBeStored(t *testing.T) {
 	}
 }
 
+// What an agent sends and nobody could store fails the task, and nothing else.
+func TestResultsThatCannotBeStored(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(*workflow.Result){
+		"an output that is no object":   func(r *workflow.Result) { r.Output = "1" },
+		"an output that is null":        func(r *workflow.Result) { r.Output = "null" },
+		"an output that is cut":         func(r *workflow.Result) { r.Output = `{"a": ` },
+		"an output that is no text":     func(r *workflow.Result) { r.Output = "{\"a\": \"\xff\"}" },
+		"an evaluation that is no JSON": func(r *workflow.Result) { r.Evaluation = &workflow.Evaluation{Metadata: "{"} },
+		"an evaluation that is no text": func(r *workflow.Result) { r.Evaluation = &workflow.Evaluation{Metadata: "\"\xff\""} },
+	} {
+		end := engine.End{Result: workflow.Result{Status: workflow.TaskCompleted}}
+		spoil(&end.Result)
+		report, err := unpackReport(packReport(&engine.Report{Ends: []engine.End{{}, end, {}}}), 0)
+		if err != nil || len(report.Ends) != 3 {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := &report.Ends[1]; got.Status != workflow.TaskFailed || got.Cause != workflow.CauseEvaluation || got.Reason == "" || got.Output != "" || got.Evaluation != nil {
+			t.Errorf("%s: it became %+v", name, got)
+		}
+	}
+}
+
 func TestMembersRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -141,20 +173,20 @@ func TestMembersRoundTrip(t *testing.T) {
 		for range rapid.IntRange(1, 20).Draw(t, "members") {
 			member := engine.DispatchMember{Member: drawMember(t), Spec: workflow.Hash{rapid.Byte().Draw(t, "spec")}}
 			// What all members of a run share.
-			member.DAG, member.HasValues = "dag of "+member.Run.String(), member.Run[0]%2 == 1
+			member.DAG, member.Values = "dag of "+member.Run.String(), int32(member.Run[0]%3)
 			members = append(members, member)
 		}
 		packed := packMembers(members)
 		if int(packed.N) != len(members) || len(packed.Members) != memberSize*len(members) {
 			t.Fatalf("%d members became %d in %d bytes", len(members), packed.N, len(packed.Members))
 		}
-		unpacked, err := unpackMembers(packed.Runs, packed.Dags, packed.HasValues, packed.Specs, packed.Members)
+		unpacked, err := unpackMembers(packed.Runs, packed.Dags, packed.Versions, packed.Specs, packed.Members)
 		if err != nil || !slices.Equal(unpacked, members) {
 			t.Fatalf("they became %v, %v", unpacked, err)
 		}
 		// SQL cuts a delivery between members.
 		cut := rapid.IntRange(0, len(members)).Draw(t, "cut")
-		first, err := unpackMembers(packed.Runs, packed.Dags, packed.HasValues, packed.Specs, packed.Members[:memberSize*cut])
+		first, err := unpackMembers(packed.Runs, packed.Dags, packed.Versions, packed.Specs, packed.Members[:memberSize*cut])
 		if err != nil || !slices.Equal(first, members[:cut]) {
 			t.Fatalf("the first %d became %v, %v", cut, first, err)
 		}
@@ -168,7 +200,7 @@ func FuzzUnpackMembers(f *testing.F) {
 		if runs < 0 || runs > 1000 {
 			return
 		}
-		unpacked, err := unpackMembers(make([]db.UUID, runs), make([]string, runs), make([]bool, runs), make([]db.UUID, runs), members)
+		unpacked, err := unpackMembers(make([]db.UUID, runs), make([]string, runs), make([]int32, runs), make([]db.UUID, runs), members)
 		if err == nil && len(unpacked) != len(members)/memberSize {
 			t.Errorf("%d bytes became %d members", len(members), len(unpacked))
 		}

@@ -227,7 +227,7 @@ func (w *Writer) Dispatched(ctx context.Context) ([]engine.Delivery, error) {
 	deliveries := make([]engine.Delivery, 0, len(rows))
 	for i := range rows {
 		row := &rows[i]
-		members, err := unpackMembers(row.Runs, row.Dags, row.HasValues, row.Specs, row.Members)
+		members, err := unpackMembers(row.Runs, row.Dags, row.Versions, row.Specs, row.Members)
 		if err != nil {
 			return nil, fmt.Errorf("delivery %d: %w", row.ID, err)
 		}
@@ -273,57 +273,6 @@ func (w *Writer) LiveRuns(ctx context.Context, after workflow.RunID, limit int) 
 		}
 	}
 	return ids, nil
-}
-
-// LoadRuns implements engine.Writer.
-func (w *Writer) LoadRuns(ctx context.Context, ids []workflow.RunID) ([]*workflow.Run, error) {
-	uuids := make([]db.UUID, len(ids))
-	for i, id := range ids {
-		uuids[i] = db.UUID(id)
-	}
-	rows, err := w.backend.queries.LoadRuns(ctx, w.backend.on(w.backend.pool), uuids)
-	if err != nil {
-		return nil, fmt.Errorf("load runs: %w", interpretError(err))
-	}
-	runs := make([]*workflow.Run, 0, len(rows))
-	for _, row := range rows {
-		run, err := w.loadRun(ctx, &row)
-		if errors.Is(err, engine.ErrRefused) {
-			return nil, &engine.BrokenRunError{ID: workflow.RunID(row.RunID), Err: err}
-		}
-		if err != nil {
-			return nil, err
-		}
-		runs = append(runs, run)
-	}
-	return runs, nil
-}
-
-func (w *Writer) loadRun(ctx context.Context, row *db.LoadRunsRow) (*workflow.Run, error) {
-	id := workflow.RunID(row.RunID)
-	graph, err := w.backend.graph(ctx, workflow.Hash(row.Plan))
-	if err != nil {
-		return nil, err
-	}
-	var taskRows []db.LoadTaskRunsRow
-	if workflow.RunStatus(row.Status) != workflow.RunPending {
-		if taskRows, err = w.backend.queries.LoadTaskRuns(ctx, w.backend.on(w.backend.pool), row.RunID); err != nil {
-			return nil, fmt.Errorf("load the task runs of run %s: %w", id, interpretError(err))
-		}
-	}
-	nodes := make([]workflow.StoredNode, len(taskRows))
-	for i, task := range taskRows {
-		nodes[i] = workflow.StoredNode{Node: task.Node, NodeState: workflow.NodeState{
-			Status: workflow.TaskStatus(task.Status), Attempt: uint16(task.Attempt), Delivery: uint16(task.Delivery), //nolint:gosec // checked in the schema
-			Retried: uint16(task.Retried), Rescued: uint16(task.Rescued), //nolint:gosec // bounded by attempts
-		}}
-	}
-	stored := workflow.StoredRun{Status: workflow.RunStatus(row.Status), StartTime: orZero(row.StartTime), CancelTime: orZero(row.CancelTime)}
-	run, err := workflow.RestoreRun(id, row.DagID, graph, row.HasValues, stored, nodes)
-	if err != nil {
-		return nil, fmt.Errorf("load run %s: %w: %w", id, engine.ErrRefused, err)
-	}
-	return run, nil
 }
 
 // Graph implements engine.Writer.

@@ -20,13 +20,34 @@ import (
 // readBody reads the JSON object of a request, and nothing else: an unknown field, a wrong type, or
 // something after the object is an error that names it.
 func readBody(c echo.Context, into any) error {
-	body, err := io.ReadAll(c.Request().Body)
+	body, err := bodyOf(c)
 	if err != nil {
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return tooLarge()
-		}
-		return badRequest("", "the body of the request breaks off")
+		return err
 	}
+	return decodeBody(body, into)
+}
+
+// readOptionalBody is readBody for a request that may have no body.
+func readOptionalBody(c echo.Context, into any) error {
+	body, err := bodyOf(c)
+	if err != nil || len(bytes.TrimSpace(body)) == 0 {
+		return err
+	}
+	return decodeBody(body, into)
+}
+
+func bodyOf(c echo.Context) ([]byte, error) {
+	body, err := io.ReadAll(c.Request().Body)
+	if err == nil {
+		return body, nil
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, tooLarge()
+	}
+	return nil, badRequest("", "the body of the request breaks off")
+}
+
+func decodeBody(body []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {
@@ -102,13 +123,17 @@ func outerName(path string, known []string) string {
 
 func typeName(of reflect.Type) string {
 	switch of.Kind() {
+	case reflect.Pointer:
+		return typeName(of.Elem())
 	case reflect.Map, reflect.Struct:
 		return "an object"
 	case reflect.Slice, reflect.Array:
 		return "a list"
 	case reflect.Bool:
 		return "true or false"
-	case reflect.Int, reflect.Int32, reflect.Int64, reflect.Float64:
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		return "a whole number"
+	case reflect.Float64:
 		return "a number"
 	default:
 		return "a string"
@@ -121,8 +146,8 @@ func withArticle(value string) string {
 		return "true or false"
 	case value == "array":
 		return "a list"
-	case strings.HasPrefix(value, "number"):
-		return "a number"
+	case strings.HasPrefix(value, "number "): // one that does not fit
+		return strings.TrimPrefix(value, "number ")
 	case value == "object":
 		return "an object"
 	}

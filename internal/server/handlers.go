@@ -44,15 +44,40 @@ func (h *handlers) plan(c echo.Context) error {
 }
 
 func readSchedule(c echo.Context, body any, settings *api.Settings) error {
-	if err := readBody(c, body); err != nil {
+	err := readBody(c, body)
+	if err == nil {
+		settings.IdempotencyKey, err = idempotencyKey(c)
+	}
+	return err
+}
+
+func idempotencyKey(c echo.Context) (string, error) {
+	const header = "Idempotency-Key"
+	key := c.Request().Header.Get(header)
+	if len(key) > maxKey {
+		return "", badRequest(header, fmt.Sprintf("%s is longer than %d bytes", header, maxKey))
+	}
+	return key, nil
+}
+
+func (h *handlers) rerun(c echo.Context) error {
+	var request api.Rerun
+	err := readOptionalBody(c, &request)
+	if err == nil {
+		request.IdempotencyKey, err = idempotencyKey(c)
+	}
+	if err != nil {
 		return err
 	}
-	const header = "Idempotency-Key"
-	settings.IdempotencyKey = c.Request().Header.Get(header)
-	if len(settings.IdempotencyKey) > maxKey {
-		return badRequest(header, fmt.Sprintf("%s is longer than %d bytes", header, maxKey))
+	return answer(c)(h.service.Rerun(c.Request().Context(), id(c), &request))
+}
+
+func (h *handlers) backfill(c echo.Context) error {
+	var request api.Backfill
+	if err := readBody(c, &request); err != nil {
+		return err
 	}
-	return nil
+	return answer(c)(h.service.Backfill(c.Request().Context(), &request))
 }
 
 func (h *handlers) tasks(c echo.Context) error {
@@ -71,10 +96,26 @@ func (h *handlers) dags(c echo.Context) error {
 	return answer(c)(h.service.DAGs(c.Request().Context(), query))
 }
 
+func (h *handlers) contexts(c echo.Context) error {
+	query, err := definitionQuery(c, "filter")
+	if err != nil {
+		return err
+	}
+	return answer(c)(h.service.Contexts(c.Request().Context(), query))
+}
+
+func (h *handlers) parameterSets(c echo.Context) error {
+	query, err := definitionQuery(c, "filter")
+	if err != nil {
+		return err
+	}
+	return answer(c)(h.service.ParameterSets(c.Request().Context(), query))
+}
+
 func definitionQuery(c echo.Context, filters ...string) (*api.DefinitionQuery, error) {
 	q := readQuery(c, append(filters, "limit", "offset")...)
 	query := &api.DefinitionQuery{
-		Filter: q.text("filter"), Queue: q.text("queue"), Limit: q.limit(), Offset: q.number("offset"),
+		Filter: q.text("filter"), Queue: q.text("queue"), Limit: q.limit(), Offset: q.offset(),
 	}
 	return query, q.err
 }
@@ -83,7 +124,7 @@ func (h *handlers) runs(c echo.Context) error {
 	q := readQuery(c, "status", "dag_id", "since", "until", "limit", "offset")
 	query := &api.RunQuery{
 		Status: q.statuses("status"), DAGID: q.text("dag_id"), Since: q.time("since"), Until: q.time("until"),
-		Limit: q.limit(), Offset: q.number("offset"),
+		Limit: q.limit(), Offset: q.offset(),
 	}
 	if q.err != nil {
 		return q.err
@@ -106,6 +147,33 @@ func (h *handlers) graph(c echo.Context) error {
 
 func (h *handlers) cancelRun(c echo.Context) error {
 	return answer(c)(h.service.CancelRun(c.Request().Context(), id(c)))
+}
+
+func (h *handlers) events(c echo.Context) error {
+	q := readQuery(c, "limit", "offset")
+	query := &api.EventQuery{Limit: q.limit(), Offset: q.offset()}
+	if q.err != nil {
+		return q.err
+	}
+	return answer(c)(h.service.Events(c.Request().Context(), id(c), query))
+}
+
+func (h *handlers) controlRun(action api.RunAction) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if err := readOptionalBody(c, &struct{}{}); err != nil {
+			return err
+		}
+		return answer(c)(h.service.ControlRun(c.Request().Context(), id(c), action))
+	}
+}
+
+func (h *handlers) controlTask(action api.TaskAction) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if err := readOptionalBody(c, &struct{}{}); err != nil {
+			return err
+		}
+		return answer(c)(h.service.ControlTask(c.Request().Context(), id(c), action))
+	}
 }
 
 func (h *handlers) logs(c echo.Context) error {

@@ -79,7 +79,7 @@ func static() echo.HandlerFunc {
 
 func (p *page) runs(c echo.Context) error {
 	q := readQuery(c, "status", "dag_id", "offset")
-	query := &api.RunQuery{Status: q.statuses("status"), DAGID: q.text("dag_id"), Offset: q.number("offset")}
+	query := &api.RunQuery{Status: q.statuses("status"), DAGID: q.text("dag_id"), Offset: q.offset()}
 	if q.err != nil {
 		return q.err
 	}
@@ -141,7 +141,7 @@ var marks = map[workflow.RunStatus]string{
 func filters(query *api.RunQuery) []filterLink {
 	links := []filterLink{{"all", pageURL(&api.RunQuery{DAGID: query.DAGID}, 0), len(query.Status) == 0}}
 	for _, status := range []workflow.RunStatus{
-		workflow.RunPending, workflow.RunRunning, workflow.RunCompleted, workflow.RunFailed, workflow.RunCancelled,
+		workflow.RunPending, workflow.RunRunning, workflow.RunPaused, workflow.RunCompleted, workflow.RunFailed, workflow.RunCancelled,
 	} {
 		one := &api.RunQuery{DAGID: query.DAGID, Status: []workflow.RunStatus{status}}
 		current := len(query.Status) == 1 && query.Status[0] == status

@@ -62,8 +62,9 @@ func (q *query) positive(name string, most int) int {
 
 func (q *query) limit() int { return q.positive("limit", api.MaxLimit) }
 
-// number is a number that is not negative; 0 when it is not given.
-func (q *query) number(name string) int {
+// offset is a number that is not negative; 0 when it is not given.
+func (q *query) offset() int {
+	const name = "offset"
 	text := q.values.Get(name)
 	if text == "" {
 		return 0

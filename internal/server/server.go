@@ -138,9 +138,20 @@ func (s *Server) routes() *echo.Echo {
 	g.POST("/plan", h.plan)
 	g.GET("/tasks", h.tasks)
 	g.GET("/dags", h.dags)
+	g.GET("/contexts", h.contexts)
+	g.GET("/parameter-sets", h.parameterSets)
+	g.POST("/backfill", h.backfill)
 	g.GET("/runs", h.runs)
 	g.GET("/runs/:id", h.run)
 	g.GET("/runs/:id/graph", h.graph)
+	g.GET("/runs/:id/events", h.events)
+	for _, action := range api.RunActions {
+		g.POST("/runs/:id/"+string(action), h.controlRun(action))
+	}
+	for _, action := range api.TaskActions {
+		g.POST("/task-runs/:id/"+string(action), h.controlTask(action))
+	}
+	g.POST("/rerun/:id", h.rerun)
 	g.POST("/cancel-run/:id", h.cancelRun)
 	g.GET("/task-runs/:id/logs", h.logs)
 	g.GET("/tasks/:id/logs", h.logs)

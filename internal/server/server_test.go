@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -33,6 +34,9 @@ type fake struct {
 	err       error
 	health    api.Health
 	follow    func(ctx context.Context, emit func(api.LogEntry) error) error
+	asked     []string // of the methods that take little, each call in words
+	rerun     *api.Rerun
+	backfill  *api.Backfill
 }
 
 func (f *fake) ScheduleTask(_ context.Context, request *api.ScheduleTask) (*api.Scheduled, error) {
@@ -58,6 +62,46 @@ func (f *fake) Logs(_ context.Context, taskRun string, query *api.LogQuery) (*ap
 func (f *fake) FollowLogs(ctx context.Context, _ string, query *api.LogQuery, emit func(api.LogEntry) error) error {
 	f.logQuery = query
 	return f.follow(ctx, emit)
+}
+
+func (f *fake) note(words ...any) {
+	f.asked = append(f.asked, strings.TrimSuffix(fmt.Sprintln(words...), "\n"))
+}
+
+func (f *fake) ControlRun(_ context.Context, run string, action api.RunAction) (*api.ControlledRun, error) {
+	f.note(action, run)
+	return &api.ControlledRun{Success: true, RunID: run, Status: workflow.RunPaused}, f.err
+}
+
+func (f *fake) ControlTask(_ context.Context, taskRun string, action api.TaskAction) (*api.ControlledTask, error) {
+	f.note(action, taskRun)
+	return &api.ControlledTask{Success: true, TaskRunID: taskRun, Status: workflow.TaskQueued}, f.err
+}
+
+func (f *fake) Events(_ context.Context, run string, query *api.EventQuery) (*api.EventList, error) {
+	f.note("events", run, *query)
+	return &api.EventList{Events: []api.Event{}}, f.err
+}
+
+func (f *fake) Rerun(_ context.Context, run string, request *api.Rerun) (*api.Scheduled, error) {
+	f.note("rerun", run)
+	f.rerun = request
+	return &api.Scheduled{Success: true}, f.err
+}
+
+func (f *fake) Backfill(_ context.Context, request *api.Backfill) (*api.Backfilled, error) {
+	f.backfill = request
+	return &api.Backfilled{Success: true}, f.err
+}
+
+func (f *fake) Contexts(_ context.Context, query *api.DefinitionQuery) (*api.ContextList, error) {
+	f.note("contexts", *query)
+	return &api.ContextList{}, f.err
+}
+
+func (f *fake) ParameterSets(_ context.Context, query *api.DefinitionQuery) (*api.ParameterSetList, error) {
+	f.note("parameter sets", *query)
+	return &api.ParameterSetList{}, f.err
 }
 
 func (f *fake) Health(context.Context) (*api.Health, error) { return &f.health, nil }
@@ -145,6 +189,25 @@ func TestErrors(t *testing.T) {
 		{"wrong type", request("POST", "/api/schedule-task", `{"task_id": 7}`), nil, 400, api.CodeBadRequest, "task_id must be a string, not a number", "task_id"},
 		{"wrong type of a shared field", request("POST", "/api/schedule-task", `{"context": []}`), nil, 400, api.CodeBadRequest, "context must be a string, not a list", "context"},
 		{"wrong type inside", request("POST", "/api/schedule-task", `{"env_vars": {"A": 1}}`), nil, 400, api.CodeBadRequest, "env_vars must be a string", "env_vars"},
+		{"fraction for a whole number", request("POST", "/api/schedule-task", `{"retries": 1.5}`), nil, 400, api.CodeBadRequest, "retries must be a whole number, not 1.5", "retries"},
+		{"huge number", request("POST", "/api/schedule-task", `{"timeout_seconds": 1e999}`), nil, 400, api.CodeBadRequest, "timeout_seconds must be a number, not 1e999", "timeout_seconds"},
+		{"list for a number", request("POST", "/api/schedule-task", `{"priority": [1]}`), nil, 400, api.CodeBadRequest, "priority must be a whole number, not a list", "priority"},
+		{"text for a list", request("POST", "/api/schedule-task", `{"parameter_sets": "small"}`), nil, 400, api.CodeBadRequest, "parameter_sets must be a list, not a string", "parameter_sets"},
+		{"text for a flag", request("POST", "/api/schedule-task", `{"ignore_dependencies": "yes"}`), nil, 400, api.CodeBadRequest, "ignore_dependencies must be true or false, not a string", "ignore_dependencies"},
+		{"field of a task for a DAG", request("POST", "/api/schedule-dag", `{"dag_id": "a", "queue": "q"}`), nil, 400, api.CodeBadRequest, `unknown field "queue"`, "queue"},
+		{"unknown field of a rerun", request("POST", "/api/rerun/r", `{"from": "a"}`), nil, 400, api.CodeBadRequest, `unknown field "from"`, "from"},
+		{"wrong type in a rerun", request("POST", "/api/rerun/r", `{"failed_only": "a"}`), nil, 400, api.CodeBadRequest, "failed_only must be true or false", "failed_only"},
+		{"long key of a rerun", request("POST", "/api/rerun/r", ``, "Idempotency-Key", strings.Repeat("k", 201)), nil, 400, api.CodeBadRequest, "longer", "Idempotency-Key"},
+		{"no body of a backfill", request("POST", "/api/backfill", ``), nil, 400, api.CodeBadRequest, "empty", ""},
+		{"wrong type in a backfill", request("POST", "/api/backfill", `{"start_date": 2024}`), nil, 400, api.CodeBadRequest, "start_date must be a string", "start_date"},
+		{"body of a pause", request("POST", "/api/runs/r/pause", `{"force": true}`), nil, 400, api.CodeBadRequest, `unknown field "force"`, "force"},
+		{"no JSON for an approval", request("POST", "/api/task-runs/x.0/approve", `yes`), nil, 400, api.CodeBadRequest, "not JSON", ""},
+		{"unknown action", request("POST", "/api/runs/r/stop", ``), nil, 404, api.CodeNotFound, "/api/runs/r/stop", ""},
+		{"pausing by GET", request("GET", "/api/runs/r/pause", ``), nil, 405, api.CodeMethodNotAllowed, "GET", ""},
+		{"bad limit of events", request("GET", "/api/runs/r/events?limit=0", ``), nil, 400, api.CodeBadRequest, "1 to 1000", "limit"},
+		{"queue of contexts", request("GET", "/api/contexts?queue=q", ``), nil, 400, api.CodeBadRequest, `unknown field "queue"`, "queue"},
+		{"gone", request("POST", "/api/rerun/r", ``), &api.Error{Status: 410, Code: api.CodeGone, Message: "retention"}, 410, api.CodeGone, "retention", ""},
+		{"refused action", request("POST", "/api/task-runs/x.0/skip", ``), &api.Error{Status: 409, Code: api.CodeConflict, Message: "it is running"}, 409, api.CodeConflict, "running", ""},
 		{"long key", request("POST", "/api/schedule-task", `{"task_id": "a"}`, "Idempotency-Key", strings.Repeat("k", 201)), nil, 400, api.CodeBadRequest, "longer", "Idempotency-Key"},
 		{"large body", request("POST", "/api/schedule-task", `{"task_id": "`+strings.Repeat("a", 1<<20)+`"}`), nil, 413, api.CodeTooLarge, "1048576", ""},
 		{"unknown query", request("GET", "/api/runs?statsu=failed", ""), nil, 400, api.CodeBadRequest, `did you mean "status"?`, "statsu"},
@@ -272,6 +335,46 @@ func TestRequestsReachTheService(t *testing.T) {
 	}
 	if got := service.logQuery; got.Tail != 5 || got.After != "1.3" || got.Since.IsZero() {
 		t.Errorf("logs %+v", got)
+	}
+}
+
+func TestControlReachesTheService(t *testing.T) {
+	t.Parallel()
+	service := &fake{}
+	s := start(t, service)
+	for _, r := range []*http.Request{
+		request("POST", "/api/runs/r/pause", ""),
+		request("POST", "/api/runs/r/resume", " {} "),
+		request("POST", "/api/task-runs/x.0/approve", ""),
+		request("POST", "/api/task-runs/x.0/reject", ""),
+		request("POST", "/api/task-runs/x.0/retry", ""),
+		request("POST", "/api/task-runs/x.0/skip", ""),
+		request("GET", "/api/runs/r/events?limit=5&offset=7", ""),
+		request("GET", "/api/contexts?filter=a*&limit=3", ""),
+		request("GET", "/api/parameter-sets?offset=2", ""),
+		request("POST", "/api/rerun/r", `{"from_task": "a", "reset_params": true}`, "Idempotency-Key", "k"),
+		request("POST", "/api/backfill", `{"dag_id": "d", "start_date": "2024-01-01", "end_date": "2024-01-02", "max_parallel": 3}`),
+		request("POST", "/api/schedule-task", `{"task_id": "a", "parameter_sets": ["s"], "queue": "q", "timeout_seconds": 1.5, "retries": 0, "retry_delay_seconds": 2, "priority": 1, "ignore_dependencies": true, "max_parallel": 4}`),
+	} {
+		if answer := do(s, r); answer.Code != http.StatusOK || !json.Valid(answer.Body.Bytes()) {
+			t.Errorf("%s %s: %d %s", r.Method, r.URL, answer.Code, answer.Body)
+		}
+	}
+	if wanted := []string{
+		"pause r", "resume r", "approve x.0", "reject x.0", "retry x.0", "skip x.0", "events r {5 7}", "contexts {a*  3 0}", "parameter sets {  0 2}", "rerun r",
+	}; !slices.Equal(service.asked, wanted) {
+		t.Errorf("asked %q, wanted %q", service.asked, wanted)
+	}
+	if got := service.rerun; *got != (api.Rerun{FromTask: "a", ResetParams: true, IdempotencyKey: "k"}) {
+		t.Errorf("reruns %+v", got)
+	}
+	if got := service.backfill; *got != (api.Backfill{DAGID: "d", StartDate: "2024-01-01", EndDate: "2024-01-02", MaxParallel: 3}) {
+		t.Errorf("backfills %+v", got)
+	}
+	got := service.scheduled
+	if !slices.Equal(got.ParameterSets, []string{"s"}) || *got.Queue != "q" || *got.TimeoutSeconds != 1.5 || *got.Retries != 0 || *got.RetryDelaySeconds != 2 ||
+		*got.Priority != 1 || !got.IgnoreDependencies || *got.MaxParallel != 4 {
+		t.Errorf("scheduled %+v", got)
 	}
 }
 

@@ -27,13 +27,16 @@ type CatalogOptions struct {
 // Catalog is a set of definitions that were checked against each other. It does
 // not change, and may be used by several goroutines at once.
 type Catalog struct {
-	tasks, dags, contexts shelf
+	tasks, dags, contexts, sets shelf
 
-	graph    *graph  // of the tasks
-	levels   []int32 // of each task: the length of the longest chain under it
+	graph    *graph    // of the tasks, and after them of the variants
+	variants []variant // by task and set
+	names    map[string]int32
+	levels   []int32 // of each vertex: the length of the longest chain under it
+	shapes   []shape // of the DAGs
 	problems []Problem
 	options  CatalogOptions
-	scratch  sync.Pool // of *[]int32, one for each task, all zero
+	scratch  sync.Pool // of *[]int32, one for each vertex, all zero
 
 	suggestions int
 }
@@ -50,9 +53,10 @@ type shelf struct {
 // left out of what the catalog plans and lists; Problems tells why.
 func NewCatalog(definitions []Definition, options CatalogOptions) *Catalog {
 	c := &Catalog{options: options}
-	c.tasks, c.dags, c.contexts = c.shelve(KindTask, definitions), c.shelve(KindDAG, definitions), c.shelve(KindContext, definitions)
+	c.tasks, c.dags = c.shelve(KindTask, definitions), c.shelve(KindDAG, definitions)
+	c.contexts, c.sets = c.shelve(KindContext, definitions), c.shelve(KindParameterSet, definitions)
 	c.scratch.New = func() any {
-		numbers := make([]int32, len(c.tasks.definitions))
+		numbers := make([]int32, c.graph.size())
 		return &numbers
 	}
 	c.checkContexts()
@@ -72,6 +76,17 @@ func (c *Catalog) Definitions(kind Kind) iter.Seq[*Definition] {
 	return func(yield func(*Definition) bool) {
 		for i := range s.definitions {
 			if s.causes[int32(i)] == nil && !yield(&s.definitions[i]) { //nolint:gosec // bounded
+				return
+			}
+		}
+	}
+}
+
+// Schedules are the usable DAGs that run by themselves, by id.
+func (c *Catalog) Schedules() iter.Seq2[string, *workflow.Schedule] {
+	return func(yield func(string, *workflow.Schedule) bool) {
+		for definition := range c.Definitions(KindDAG) {
+			if when := definition.DAG.Schedule; when != nil && !yield(definition.ID, when) {
 				return
 			}
 		}
@@ -109,6 +124,8 @@ func (c *Catalog) shelf(kind Kind) *shelf {
 		return &c.dags
 	case KindContext:
 		return &c.contexts
+	case KindParameterSet:
+		return &c.sets
 	default:
 		return &shelf{kind: kind}
 	}
@@ -234,7 +251,11 @@ func (c *Catalog) checkContexts() {
 	}
 	g.components(func(component []int32) {
 		if g.cyclic(component) {
-			c.withholdCycle(s, g, component)
+			c.withholdCycle(s, g, component, vertices{
+				name:  func(vertex int32) string { return s.definitions[vertex].ID },
+				owner: func(vertex int32) int32 { return vertex },
+				place: func(d *Definition, _ string) place { return d.places().context },
+			})
 			return
 		}
 		for _, parent := range g.dependencies(component[0]) {
@@ -247,72 +268,27 @@ func (c *Catalog) checkContexts() {
 	})
 }
 
+// vertices say what those of a graph of definitions are: what each is called, whose it is, and where a definition
+// names the next one.
+type vertices struct {
+	name  func(vertex int32) string
+	owner func(vertex int32) int32
+	place func(d *Definition, next string) place
+}
+
 // withholdCycle tells one problem for a cycle, and leaves out all that is on it.
-func (c *Catalog) withholdCycle(s *shelf, g *graph, component []int32) {
+func (c *Catalog) withholdCycle(s *shelf, g *graph, component []int32, v vertices) {
 	path := g.cycle(component)
 	cycle := &CycleError{Kind: s.kind, Path: make([]string, 0, len(path)+1)}
 	for _, vertex := range path {
-		cycle.Path = append(cycle.Path, s.definitions[vertex].ID)
+		cycle.Path = append(cycle.Path, v.name(vertex))
 	}
 	cycle.Path = append(cycle.Path, cycle.Path[0])
-	d := &s.definitions[path[0]]
-	at := d.places().context
-	if s.kind == KindTask {
-		at = d.places().dependency(slices.Index(d.Task.Dependencies, cycle.Path[1]))
-	}
-	reason := c.problem(d, at, cycle, "%v", cycle)
+	d := &s.definitions[v.owner(path[0])]
+	reason := c.problem(d, v.place(d, cycle.Path[1]), cycle, "%v", cycle)
 	for _, vertex := range component {
-		s.withhold(vertex, reason)
+		s.withhold(v.owner(vertex), reason)
 	}
-}
-
-func (c *Catalog) checkTasks() {
-	s := &c.tasks
-	c.graph = newGraph(len(s.definitions))
-	c.levels = make([]int32, len(s.definitions))
-	var dependencies []int32
-	for i := range s.definitions {
-		d, number := &s.definitions[i], int32(i) //nolint:gosec // bounded
-		dependencies = dependencies[:0]
-		if !d.Broken {
-			dependencies = c.checkTask(number, d, dependencies)
-		}
-		c.graph.add(dependencies)
-	}
-	c.graph.components(func(component []int32) {
-		if c.graph.cyclic(component) {
-			c.withholdCycle(s, c.graph, component)
-			return
-		}
-		number := component[0]
-		for _, parent := range c.graph.dependencies(number) {
-			c.levels[number] = max(c.levels[number], c.levels[parent]+1)
-			if reason := s.causes[parent]; reason != nil {
-				d, id := &s.definitions[number], s.definitions[parent].ID
-				s.withhold(number, c.problem(d, d.places().dependency(slices.Index(d.Task.Dependencies, id)), cause(reason),
-					"task %q depends on task %q, which has a problem", d.ID, id))
-			}
-		}
-	})
-}
-
-// checkTask checks what a task names, and appends the numbers of its dependencies.
-func (c *Catalog) checkTask(number int32, d *Definition, dependencies []int32) []int32 {
-	s := &c.tasks
-	for k, id := range d.Task.Dependencies {
-		if parent, ok := s.index[id]; ok {
-			dependencies = append(dependencies, parent)
-			continue
-		}
-		unknown := c.unknown(KindTask, id, s.ids())
-		s.withhold(number, c.problem(d, d.places().dependency(k), unknown, "task %q depends on %v", d.ID, unknown))
-	}
-	c.checkQueue(d.Task.Queue, func(hint, message string) {
-		at := cmp.Or(d.places().queue, d.places().id)
-		s.withhold(number, c.problem(d, at, nil, "task %q %s", d.ID, message))
-		c.hint(hint)
-	})
-	return dependencies
 }
 
 // checkQueue tells a queue that nobody declared.
@@ -320,25 +296,6 @@ func (c *Catalog) checkQueue(queue string, tell func(hint, message string)) {
 	if c.options.Queues != nil && !slices.Contains(c.options.Queues, queue) {
 		tell("declared are "+strings.Join(c.options.Queues, ", ")+"; add it to queues in the configuration, or name one of those",
 			fmt.Sprintf("names queue %q, which is not declared%s", queue, didYouMean(nearest.Names(queue, slices.Values(c.options.Queues)))))
-	}
-}
-
-func (c *Catalog) checkDAGs() {
-	s := &c.dags
-	for i := range s.definitions {
-		d, number := &s.definitions[i], int32(i) //nolint:gosec // bounded
-		if d.Broken {
-			continue
-		}
-		if id := d.DAG.Context; id != "" {
-			if _, err := c.contexts.find(id); err != nil {
-				s.withhold(number, c.problem(d, d.places().context, asCause(err), "DAG %q names %s", d.ID, c.contexts.trouble(id, err)))
-			}
-		}
-		c.link(d, func(at place, cause error, hint, message string) {
-			s.withhold(number, c.problem(d, at, cause, "%s", message))
-			c.hint(hint)
-		})
 	}
 }
 

@@ -14,11 +14,17 @@ import (
 // and makes a catalog. It fails on problems inside the texts.
 func catalogOf(t testing.TB, tasks, dags, contexts string) *Catalog {
 	t.Helper()
+	return catalogWithSets(t, tasks, dags, contexts, "")
+}
+
+// catalogWithSets has parameter sets (sets.yaml) too.
+func catalogWithSets(t testing.TB, tasks, dags, contexts, sets string) *Catalog {
+	t.Helper()
 	var all []Definition
 	for _, file := range []struct {
 		kind       Kind
 		name, text string
-	}{{KindTask, "tasks.yaml", tasks}, {KindDAG, "dags.yaml", dags}, {KindContext, "contexts.yaml", contexts}} {
+	}{{KindTask, "tasks.yaml", tasks}, {KindDAG, "dags.yaml", dags}, {KindContext, "contexts.yaml", contexts}, {KindParameterSet, "sets.yaml", sets}} {
 		definitions, problems := Parse(file.kind, file.name, []byte(file.text), Defaults{})
 		for _, problem := range problems {
 			t.Error(problem)
@@ -312,7 +318,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{KindTask, `{`, "decode a task: unexpected end of JSON input"},
 		{KindTask, `{"id":"a b"}`, `decode a task: "a b" is no valid id`},
 		{KindDAG, `{}`, `decode a DAG: "" is no valid id`},
-		{KindParameterSet, `{}`, `decode a definition: unknown kind "parameter_set"`},
+		{KindParameterSet, `{}`, `decode a parameter set: "" is no valid id`},
+		{"dagger", `{}`, `decode a definition: unknown kind "dagger"`},
 	} {
 		if _, err := Decode(test.kind, []byte(test.body)); err == nil || err.Error() != test.want {
 			t.Errorf("%s: got %v, want %s", test.body, err, test.want)

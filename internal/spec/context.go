@@ -13,10 +13,22 @@ type contextDraft struct {
 }
 
 var contextFields = []field[contextDraft]{
-	{name: "id", read: func(v value, c *contextDraft) { c.at.id = v.place(); c.ID = v.id() }},
-	{name: "extends", read: func(v value, c *contextDraft) { c.at.context = v.place(); c.Extends = v.id() }},
-	{name: "description", read: func(v value, c *contextDraft) { c.Description, _ = v.text() }},
-	{name: "variables", read: func(v value, c *contextDraft) { c.Variables = v.variables() }},
+	{
+		name: "id", required: true, form: idForm(), about: "The unique name of the context: 1 to 200 of the characters A-Z a-z 0-9 _ . -",
+		read: func(v value, c *contextDraft) { c.at.id = v.place(); c.ID = v.id() },
+	},
+	{
+		name: "extends", form: idForm(), about: "The context whose variables stand under those of this one.",
+		read: func(v value, c *contextDraft) { c.at.context = v.place(); c.Extends = v.id() },
+	},
+	{
+		name: "description", form: textForm(), about: "What the context is for.",
+		read: func(v value, c *contextDraft) { c.Description, _ = v.text() },
+	},
+	{
+		name: "variables", form: namedForm(parameterPattern, valueForm()), about: "Values that all tasks of a run see as environment variables.",
+		read: func(v value, c *contextDraft) { c.Variables = v.variables() },
+	},
 }
 
 func readContext(v value) Definition {
@@ -26,9 +38,4 @@ func readContext(v value) Definition {
 		v.problem("this context has no id")
 	}
 	return Definition{Kind: KindContext, ID: draft.ID, Context: &draft.Context, at: &draft.at}
-}
-
-// readParameterSet refuses what the next version will read.
-func readParameterSet(v value) {
-	v.problem("a parameter set is not supported by this version yet")
 }

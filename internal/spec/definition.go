@@ -1,20 +1,22 @@
 package spec
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
-// Definition is one task, DAG or context. The one of Task, DAG and Context that
-// its Kind names is set; none of them may be changed.
+// Definition is one task, DAG, context or parameter set. The one of Task, DAG, Context
+// and ParameterSet that its Kind names is set; none of them may be changed.
 type Definition struct {
-	Kind    Kind
-	ID      string
-	Task    *workflow.Task
-	DAG     *DAG
-	Context *workflow.Context
+	Kind         Kind
+	ID           string
+	Task         *workflow.Task
+	DAG          *DAG
+	Context      *workflow.Context
+	ParameterSet *workflow.ParameterSet
 
 	// File is where the definition was read; empty when it was not.
 	File string
@@ -31,7 +33,10 @@ type places struct {
 	queue        place
 	context      place   // of a DAG's context, of what a context extends
 	dependencies []place // as many as the definition's
+	sets         []place // of the parameter sets
 	entries      []places
+	groups       []places         // of DAGs in a DAG
+	parameters   map[string]place // of a DAG's entry
 }
 
 var noPlaces places
@@ -48,6 +53,22 @@ func (p *places) dependency(i int) place {
 		return p.dependencies[i]
 	}
 	return p.id
+}
+
+func (p *places) set(i int) place {
+	if i < len(p.sets) {
+		return p.sets[i]
+	}
+	return p.id
+}
+
+func (p *places) parameter(name string) place { return cmp.Or(p.parameters[name], p.id) }
+
+func (p *places) group(i int) *places {
+	if i < len(p.groups) {
+		return &p.groups[i]
+	}
+	return &noPlaces
 }
 
 func (p *places) entry(i int) *places {
@@ -69,6 +90,8 @@ func (d *Definition) Encode() []byte {
 		content = d.DAG
 	case KindContext:
 		content = d.Context
+	case KindParameterSet:
+		content = d.ParameterSet
 	default: // no such definition is read
 	}
 	body, err := json.Marshal(content)
@@ -95,6 +118,10 @@ func Decode(kind Kind, body []byte) (Definition, error) {
 		definition.Context = new(workflow.Context)
 		err = json.Unmarshal(body, definition.Context)
 		definition.ID = definition.Context.ID
+	case KindParameterSet:
+		definition.ParameterSet = new(workflow.ParameterSet)
+		err = json.Unmarshal(body, definition.ParameterSet)
+		definition.ID = definition.ParameterSet.ID
 	default:
 		return Definition{}, fmt.Errorf("decode a definition: unknown kind %q", kind)
 	}

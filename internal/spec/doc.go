@@ -18,10 +18,18 @@
 // 0x1f become decimal; a number with a leading zero (007) is kept as text,
 // because the versions of YAML read it differently.
 //
-// A definition keeps values as they were written: "$${" stands for a literal
-// "${" until Values and Environment resolve it. "${" itself begins a macro,
-// which this version refuses.
+// A definition keeps values as they were written: "${…}" refers to another value or is a
+// macro, and "$${" stands for a literal "${", until Environment resolves them. Parse
+// tells only a reference that does not end.
 //
 // A null is no value: it is not exported, and a parameter with a null for its
 // default has none.
+//
+// # Shape
+//
+// A dependency TASK:SET is on a variant of a task: a node of its own, with the values of
+// that parameter set and the dependencies of the task. A DAG in a DAG becomes a group of
+// nodes, DAG/TASK. A task with a list of items becomes a node for each, and one after them
+// that stands for the task; where the list is not known yet, there is that one alone, and
+// ExpandItems gives the others later.
 package spec

@@ -5,69 +5,218 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
-// Environment gives what a task's command sees of its values, as NAME=value
-// sorted by name. A later layer wins: the variables of the run, the parameters
-// and the env of the task, the parameters and the env given when scheduling.
+// Lookups find what references stand for that is neither in a specification nor among the values of a run.
+// A function that is nil makes a reference which needs it an error.
+type Lookups struct {
+	// Run gives the run's id, and its id to the outside.
+	Run func() (id workflow.RunID, name string)
+	// Env finds a variable of the agent's own environment.
+	Env func(name string) (text string, ok bool)
+	// Secret finds a secret. The error is for people, and must not show one.
+	Secret func(name string) (string, error)
+	// Outputs gives the outputs of those of the tasks that have one, by name; see engine.AgentSession.
+	// Tasks may hold names that no task has.
+	Outputs func(tasks []string) (map[string]workflow.Value, error)
+}
+
+// Environment gives what a task's command sees of its values, as NAME=value sorted by name, and those texts
+// in it that must be shown nowhere: the values of sensitive parameters, and secrets.
+//
+// A later layer wins: the variables of the run, those of a nested DAG, the parameters and the env of the task,
+// context_updates and parameters of evaluation points, the env and the parameters given when scheduling, the item.
+//
+// A reference ${…} is resolved in all of them but for what an evaluation point gave, which is data. A text that
+// is nothing but a reference keeps the type of what it refers to. A name that a value and a macro have means the
+// value, but in that value itself the macro.
 //
 // A parameter or variable inputPath is also there as INPUT_PATH, unless some
 // value has that name itself. One whose name no shell could use (input-path,
 // input.path) is there as INPUT_PATH only. Where two would be the same, the
 // later layer wins, and in one layer the first by name. A null is not exported;
-// given when scheduling, it takes the value away.
+// given when scheduling or by an evaluation point, it takes the value away.
 //
-// The error names a value that holds a NUL character, which no environment can.
-func Environment(spec *workflow.TaskSpec, values *workflow.RunValues) ([]string, error) {
-	exported := make(map[string]export)
-	set := func(layer int, name, text string) {
-		former := exported[name]
-		exported[name] = export{name: name, text: text, layer: layer, alias: former.alias}
+// The error names the value that cannot be resolved, breaks the rules of its parameter, or holds a NUL
+// character, which no environment can. It shows nothing sensitive.
+func Environment(spec *workflow.TaskSpec, values *workflow.RunValues, lookups Lookups) (env, sensitive []string, err error) {
+	s := newScope(spec, values, lookups)
+	if err := s.resolveAll(); err != nil {
+		return nil, nil, err
 	}
-	setValues := func(layer int, from map[string]workflow.Value, resolve func(string) string) {
-		for name, value := range from {
-			if value != null && value != "" {
-				exported[name] = export{name, resolve(value.Env()), layer, true}
-			} else if layer == givenParameters {
-				delete(exported, name)
+	if err := s.checkAll(breach); err != nil {
+		return nil, nil, err
+	}
+	env, err = s.list()
+	return env, s.reveal(), err
+}
+
+// layer says where a value comes from. A later one wins.
+type layer uint8
+
+const (
+	runVariables layer = iota
+	groupVariables
+	taskParameters
+	taskEnv
+	updatedVariables
+	updatedParameters
+	givenEnv
+	givenParameters
+	itemValues
+)
+
+// The names that an item has.
+const (
+	nameItem  = "ITEM"
+	nameIndex = "ITEM_INDEX"
+)
+
+// binding is the value that a name has for a task.
+type binding struct {
+	name  string
+	layer layer
+	value workflow.Value // as it was written until state is resolved
+	// alias tells that it is a parameter or a variable, so it is also there in capitals.
+	alias bool
+	// sensitive tells that the value is a secret as a whole, tainted that one may be part of it.
+	sensitive, tainted bool
+
+	state   bindingState
+	later   bool // it can't be told before the task runs
+	randoms int  // number of ${RANDOM:…} in it so far
+	grown   int  // bytes that references put into it
+}
+
+type bindingState uint8
+
+const (
+	asWritten bindingState = iota
+	underWay
+	resolved
+)
+
+// bind lays all values of the task over each other.
+func (s *scope) bind() {
+	spec, values := s.spec, s.values
+	s.bindValues(runVariables, values.Variables)
+	s.bindValues(groupVariables, spec.Variables)
+	s.bindValues(taskParameters, spec.Parameters)
+	s.bindTexts(taskEnv, spec.Env)
+	for i := range values.Updates {
+		s.bindValues(updatedVariables, values.Updates[i].Variables)
+	}
+	var keys []string
+	if len(values.Parameters)+len(values.Sensitive)+len(values.Updates) > 0 {
+		keys = keysOf(spec)
+	}
+	for i := range values.Updates {
+		for _, key := range keys {
+			s.bindValues(updatedParameters, values.Updates[i].Parameters[key])
+		}
+	}
+	s.bindTexts(givenEnv, values.Env)
+	for _, key := range keys {
+		s.bindValues(givenParameters, values.Parameters[key])
+		s.bindValues(givenParameters, values.Sensitive[key])
+		for name := range values.Sensitive[key] {
+			if b := s.bindings[name]; b != nil {
+				b.sensitive, b.tainted = true, true
 			}
 		}
 	}
-	asIs := func(text string) string { return text }
-	setValues(runVariables, values.Variables, asIs)
-	setValues(taskParameters, spec.Parameters, unescape)
-	for name, text := range spec.Env {
-		set(taskEnv, name, unescape(text))
+	switch {
+	case spec.Item != nil:
+		s.bindings[nameItem] = &binding{name: nameItem, layer: itemValues, value: spec.Item.Value}
+		s.bindings[nameIndex] = &binding{name: nameIndex, layer: itemValues, value: workflow.Value(strconv.Itoa(spec.Item.Index))}
+	case spec.ForEach != nil: // its items will have them
+		s.bindings[nameItem] = &binding{name: nameItem, layer: itemValues, state: resolved, later: true}
+		s.bindings[nameIndex] = &binding{name: nameIndex, layer: itemValues, state: resolved, later: true}
 	}
-	setValues(givenParameters, values.Parameters[spec.TaskID], asIs)
-	for name, text := range values.Env {
-		set(givenEnv, name, text)
+	for name := range spec.Checks {
+		if b := s.bindings[name]; b != nil && spec.Checks[name].Sensitive {
+			b.sensitive, b.tainted = true, true
+		}
 	}
-	addAliases(exported)
-	return list(exported)
 }
 
-// The layers of values, the lowest first.
-const (
-	runVariables = iota
-	taskParameters
-	taskEnv
-	givenParameters
-	givenEnv
-)
+// bindValues adds the values of a layer of parameters or variables.
+func (s *scope) bindValues(from layer, values map[string]workflow.Value) {
+	for name, value := range values {
+		switch {
+		case value != null && value != "":
+			b := &binding{name: name, layer: from, value: value, alias: true}
+			if from == updatedVariables || from == updatedParameters {
+				b.state = resolved // it is data
+			}
+			s.bindings[name] = b
+		case from > taskEnv:
+			delete(s.bindings, name)
+		}
+	}
+}
 
-type export struct {
-	name, text string
-	layer      int
-	alias      bool // it is a parameter or a variable, so it is also there in capitals
+// bindTexts adds the values of a layer of environment variables. One that is a parameter or a variable too
+// keeps its name in capitals.
+func (s *scope) bindTexts(from layer, texts map[string]string) {
+	for name, text := range texts {
+		former := s.bindings[name]
+		s.bindings[name] = &binding{name: name, layer: from, value: workflow.StringValue(text), alias: former != nil && former.alias}
+	}
+}
+
+// keysOf are the names by which values are given for a task, the least exact first. The id of a task in a group
+// (group/task) is also known without the group.
+func keysOf(spec *workflow.TaskSpec) []string {
+	keys := make([]string, 0, 4)
+	names := []string{spec.TaskID}
+	if group := groupPrefix(spec); group != "" {
+		names = []string{spec.TaskID[len(group):], spec.TaskID}
+	}
+	for _, name := range names {
+		keys = append(keys, name)
+		if spec.Variant != "" {
+			keys = append(keys, name+":"+spec.Variant)
+		}
+	}
+	return keys
+}
+
+// groupPrefix is what the names of nodes in the task's group begin with: "etl/", or nothing.
+func groupPrefix(spec *workflow.TaskSpec) string {
+	return spec.TaskID[:strings.LastIndexByte(spec.TaskID, '/')+1]
+}
+
+// list is the environment that comes of the bindings.
+func (s *scope) list() ([]string, error) {
+	exported := make(map[string]*binding, len(s.bindings))
+	for name, b := range s.bindings {
+		if b.value != null {
+			exported[name] = b
+		}
+	}
+	addAliases(exported)
+	environment := make([]string, 0, len(exported))
+	for _, name := range slices.Sorted(maps.Keys(exported)) {
+		b := exported[name]
+		text := b.value.Env()
+		if strings.IndexByte(text, 0) >= 0 {
+			return nil, fmt.Errorf("the value of %s holds a NUL character", quote(b.name))
+		}
+		if envName.MatchString(name) {
+			environment = append(environment, name+"="+text)
+		}
+	}
+	return environment, nil
 }
 
 // addAliases adds the names in capitals.
-func addAliases(exported map[string]export) {
-	aliases := make(map[string]export)
+func addAliases(exported map[string]*binding) {
+	aliases := make(map[string]*binding)
 	for name, value := range exported {
 		alias := shellName(name)
 		if _, taken := exported[alias]; taken || !value.alias {
@@ -79,20 +228,6 @@ func addAliases(exported map[string]export) {
 		}
 	}
 	maps.Copy(exported, aliases)
-}
-
-func list(exported map[string]export) ([]string, error) {
-	environment := make([]string, 0, len(exported))
-	for _, name := range slices.Sorted(maps.Keys(exported)) {
-		value := exported[name]
-		if strings.IndexByte(value.text, 0) >= 0 {
-			return nil, fmt.Errorf("the value of %s holds a NUL character", quote(value.name))
-		}
-		if envName.MatchString(name) {
-			environment = append(environment, name+"="+value.text)
-		}
-	}
-	return environment, nil
 }
 
 // shellName is a name in capitals with underscores: inputPath and input-path

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/cyclonetix/cyclonetix/internal/nearest"
 )
@@ -10,6 +11,12 @@ import (
 // an entry to a table.
 type field[T any] struct {
 	name string
+	// about says in a sentence what the field is for.
+	about string
+	// form is what the field's value may look like.
+	form Form
+	// required tells that a definition is none without it.
+	required bool
 	// read puts the field's value into the definition. It is nil where the field
 	// belongs to the language, but not yet to this version.
 	read func(v value, into *T)
@@ -33,7 +40,11 @@ func readFields[T any](v value, noun string, fields []field[T], into *T) (given 
 					}
 				}
 			})
-			key.problem("unknown field %s of a %s%s", quote(name), noun, didYouMean(near))
+			article := "a"
+			if strings.IndexByte("aeiou", noun[0]) >= 0 {
+				article = "an"
+			}
+			key.problem("unknown field %s of %s %s%s", quote(name), article, noun, didYouMean(near))
 		case fields[i].read == nil:
 			key.problem("%s is not supported by this version yet", name)
 		case !item.null():

@@ -85,6 +85,13 @@ func (g *graph) components(visit func(component []int32)) {
 	}
 }
 
+// level gives a vertex the length of the longest chain under it; those that it depends on have theirs.
+func (g *graph) level(vertex int32, levels []int32) {
+	for _, parent := range g.dependencies(vertex) {
+		levels[vertex] = max(levels[vertex], levels[parent]+1)
+	}
+}
+
 // cyclic tells whether a component holds a cycle.
 func (g *graph) cyclic(component []int32) bool {
 	if len(component) > 1 {

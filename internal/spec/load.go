@@ -110,7 +110,7 @@ func (l *Loader) Load() (*Set, []Problem) {
 }
 
 func kindOrder(kind Kind) int {
-	return slices.Index([]Kind{KindTask, KindDAG, KindContext, KindParameterSet}, kind)
+	return slices.Index(Kinds, kind)
 }
 
 func (l *Loader) scan() *tree {

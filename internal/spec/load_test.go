@@ -92,8 +92,7 @@ func TestLoad(t *testing.T) {
 		"contexts/c.yaml":       "id: c",
 		"parameter_sets/p.yaml": "id: p",
 	})
-	expect(t, loaderOf(root), root, []string{"task a x", "task b x", "dag d", "context c"},
-		[]string{"parameter_sets/p.yaml:1:1: a parameter set is not supported by this version yet"}, true)
+	expect(t, loaderOf(root), root, []string{"task a x", "task b x", "dag d", "context c", "parameter_set p"}, nil, false)
 	single := NewLoader(Directories{Tasks: []string{filepath.Join(root, "tasks", "a.yaml")}}, Defaults{})
 	expect(t, single, root, []string{"task a x"}, nil, false)
 }

@@ -101,7 +101,7 @@ func (r *reader) definition(kind Kind, v value, definitions []Definition) []Defi
 	case KindContext:
 		definition = readContext(v)
 	default:
-		readParameterSet(v)
+		definition = readParameterSet(v)
 	}
 	definition.File = r.file
 	definition.Broken = r.stopped || len(r.problems) > before

@@ -16,7 +16,12 @@ const (
 	KindDAG          Kind = "dag"
 	KindContext      Kind = "context"
 	KindParameterSet Kind = "parameter_set"
+
+	kindGroup Kind = "group" // a DAG in a DAG
 )
+
+// Kinds are all of them, in the order in which definitions are listed.
+var Kinds = []Kind{KindTask, KindDAG, KindContext, KindParameterSet}
 
 // noun is the kind as messages call it.
 func (k Kind) noun() string {
@@ -69,7 +74,8 @@ func sortProblems(problems []Problem) {
 }
 
 // UnknownError tells that there is no definition of this kind with this id.
-// For a parameter, Kind is "parameter".
+// For a parameter, Kind is "parameter"; for a DAG in a DAG that another one there
+// depends on, it is "group".
 type UnknownError struct {
 	Kind Kind
 	ID   string
@@ -90,10 +96,16 @@ type CycleError struct {
 
 func (e *CycleError) Error() string {
 	path := strings.Join(e.Path, " -> ")
-	if e.Kind == KindContext {
+	switch e.Kind {
+	case KindContext:
 		return "contexts extend each other in a cycle: " + path
+	case KindDAG:
+		return "DAGs hold each other in a cycle: " + path
+	case kindGroup:
+		return "groups depend on each other in a cycle: " + path
+	default:
+		return "tasks depend on each other in a cycle: " + path
 	}
-	return "tasks depend on each other in a cycle: " + path
 }
 
 // didYouMean is the end of a message that offers the nearest names.

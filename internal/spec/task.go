@@ -14,78 +14,150 @@ const maxRetries = 10000
 type taskDraft struct {
 	workflow.Task
 	at places
+	// entry tells that it is a DAG's.
+	entry bool
 }
 
 var taskFields = []field[taskDraft]{
-	{name: "id", read: func(v value, t *taskDraft) { t.at.id = v.place(); t.ID = v.id() }},
 	{
-		name: "name",
-		read: func(v value, t *taskDraft) { t.Name, _ = v.text() },
+		name: "id", required: true, form: idForm(),
+		about: "The unique name of the task: 1 to 200 of the characters A-Z a-z 0-9 _ . -",
+		read: func(v value, t *taskDraft) {
+			t.at.id = v.place()
+			if t.entry {
+				t.ID = v.variantID()
+			} else {
+				t.ID = v.id()
+			}
+		},
+	},
+	{
+		name: "name", form: labelForm(), about: "What people see; the id where it is not given.",
+		read: func(v value, t *taskDraft) { t.Name, _ = v.label() },
 		give: func(from, to *taskDraft) { to.Name = from.Name },
 	},
 	{
-		name: "description",
+		name: "description", form: textForm(), about: "What the task is for.",
 		read: func(v value, t *taskDraft) { t.Description, _ = v.text() },
 		give: func(from, to *taskDraft) { to.Description = from.Description },
 	},
 	{
-		name: "command",
-		read: readCommand,
-		give: func(from, to *taskDraft) { to.Command = from.Command },
+		name: "command", required: true, form: textForm().with(Form{"pattern": `\S`}),
+		about: "What the agent's shell (sh -c) runs.",
+		read:  readCommand,
+		give:  func(from, to *taskDraft) { to.Command = from.Command },
 	},
 	{
-		name: "dependencies",
-		read: readDependencies,
-		give: func(from, to *taskDraft) { to.Dependencies = from.Dependencies },
+		name: "dependencies", form: listForm(variantForm()),
+		about: "The tasks that must end before this one starts: TASK, or TASK:PARAMETER_SET for that variant of a task.",
+		read:  readDependencies,
+		give:  func(from, to *taskDraft) { to.Dependencies = from.Dependencies },
 	},
 	{
-		name: "parameters",
-		read: readParameters,
-		give: func(from, to *taskDraft) { to.Parameters = mergeParameters(to.Parameters, from.Parameters) },
+		name: "parameters", form: parametersForm(),
+		about: "Values that the command sees as environment variables: NAME: value, or NAME: with fields of its own.",
+		read:  readParameters,
+		give:  func(from, to *taskDraft) { to.Parameters = mergeParameters(to.Parameters, from.Parameters) },
 	},
-	{name: "parameter_sets"},
 	{
-		name: "queue",
+		name: "parameter_sets", form: listForm(idForm()),
+		about: "Sets of values for parameters, applied in order over the defaults.",
+		read: func(v value, t *taskDraft) {
+			v.items(func(item value) {
+				item.what = "parameter set"
+				t.ParameterSets = append(t.ParameterSets, item.id())
+				t.at.sets = append(t.at.sets, item.place())
+			})
+		},
+		give: func(from, to *taskDraft) { to.ParameterSets = from.ParameterSets },
+	},
+	{
+		name: "queue", form: idForm(), about: "The queue whose agents run the task.",
 		read: func(v value, t *taskDraft) { t.at.queue = v.place(); t.Queue = v.id() },
 		give: func(from, to *taskDraft) { to.Queue = from.Queue },
 	},
 	{
-		name: "tags",
+		name: "tags", form: labelsForm(), about: "Labels, for people and for search.",
 		read: func(v value, t *taskDraft) { t.Tags = v.labels() },
 		give: func(from, to *taskDraft) { to.Tags = from.Tags },
 	},
 	{
-		name: "requires",
+		name: "requires", form: labelsForm(), about: "Tags that an agent must carry to run the task, such as region:us-east.",
 		read: func(v value, t *taskDraft) { t.Requires = v.labels() },
 		give: func(from, to *taskDraft) { to.Requires = from.Requires },
 	},
 	{
-		name: "priority",
-		read: func(v value, t *taskDraft) { t.Priority = v.integer(1, workflow.MaxPriority) },
-		give: func(from, to *taskDraft) { to.Priority = from.Priority },
+		name: "priority", form: integerForm(1, workflow.MaxPriority).with(Form{"default": workflow.DefaultPriority}),
+		about: "From 1, which runs first, to 4.",
+		read:  func(v value, t *taskDraft) { t.Priority = v.integer(1, workflow.MaxPriority) },
+		give:  func(from, to *taskDraft) { to.Priority = from.Priority },
 	},
-	{name: "evaluation_point"},
-	{name: "approval"},
-	{name: "trigger_rule"},
 	{
-		name: "timeout_seconds",
+		name: "evaluation_point", form: flagForm().with(Form{"default": false}),
+		about: "Whether the task's result ($CYCLO_EVAL_RESULT) decides which tasks go on.",
+		read:  func(v value, t *taskDraft) { t.EvaluationPoint = v.flag() },
+		give:  func(from, to *taskDraft) { to.EvaluationPoint = from.EvaluationPoint },
+	},
+	{
+		name: "approval", form: mapForm(approvalFields), about: "Makes the task wait for a person before it is queued.",
+		read: func(v value, t *taskDraft) {
+			t.Approval = new(workflow.Approval)
+			readFields(v, "approval", approvalFields, t.Approval)
+		},
+		give: func(from, to *taskDraft) { to.Approval = from.Approval },
+	},
+	{
+		name: "trigger_rule", form: choiceForm(workflow.TriggerRules).with(Form{"default": workflow.RuleAllSuccess}),
+		about: "Which ends of its dependencies let the task start.",
+		read:  func(v value, t *taskDraft) { t.TriggerRule = choice(v, workflow.TriggerRules) },
+		give:  func(from, to *taskDraft) { to.TriggerRule = from.TriggerRule },
+	},
+	{
+		name: "timeout_seconds", form: secondsForm(), about: "How long one attempt may take; the agent's default where it is not given.",
 		read: func(v value, t *taskDraft) { t.TimeoutSeconds = v.seconds() },
 		give: func(from, to *taskDraft) { to.TimeoutSeconds = from.TimeoutSeconds },
 	},
 	{
-		name: "retries",
-		read: readRetries,
-		give: func(from, to *taskDraft) { to.Retries = from.Retries },
+		name: "retries", form: eitherForm(integerForm(0, maxRetries), mapForm(retriesFields)),
+		about: "How often a failed attempt is tried again, or the policy of that.",
+		read:  readRetries,
+		give:  func(from, to *taskDraft) { to.Retries = from.Retries },
 	},
 	{name: "resources"},
 	{name: "git"},
 	{
-		name: "env",
-		read: func(v value, t *taskDraft) { t.Env = v.environment() },
-		give: func(from, to *taskDraft) { to.Env = mergeMaps(to.Env, from.Env) },
+		name: "env", form: namedForm(envPattern, textForm()),
+		about: "Environment variables, over the parameters.",
+		read:  func(v value, t *taskDraft) { t.Env = v.environment() },
+		give:  func(from, to *taskDraft) { to.Env = mergeMaps(to.Env, from.Env) },
 	},
-	{name: "for_each"},
-	{name: "fresh_for"},
+	{
+		name: "for_each", form: eitherForm(listForm(valueForm()).with(Form{"maxItems": maxItems}), Form{"type": "string", "pattern": `\$\{[^}]+\}`, "maxLength": maxText}),
+		about: "A list, or a ${reference} to one: the task runs once for each item, with ${ITEM} and ${ITEM_INDEX} set.",
+		read:  readForEach,
+		give:  func(from, to *taskDraft) { to.ForEach = from.ForEach },
+	},
+	{
+		name: "fresh_for", form: eitherForm(secondsForm(), Form{"type": "string", "pattern": durationPattern}),
+		about: "In outcome scheduling, how old a success with the same inputs may be that is reused: 30m, 12h, 7d, or seconds.",
+		read:  func(v value, t *taskDraft) { t.FreshForSeconds = v.duration() },
+		give:  func(from, to *taskDraft) { to.FreshForSeconds = from.FreshForSeconds },
+	},
+}
+
+var approvalFields = []field[workflow.Approval]{
+	{
+		name: "roles", form: labelsForm(), about: "Whose members may decide; everybody where it is not given.",
+		read: func(v value, a *workflow.Approval) { a.Roles = v.labels() },
+	},
+	{
+		name: "message", form: textForm(), about: "What the person who decides is told.",
+		read: func(v value, a *workflow.Approval) { a.Message, _ = v.text() },
+	},
+	{
+		name: "timeout_seconds", form: secondsForm(), about: "How long to wait; then the task fails. 0, the default, waits for ever.",
+		read: func(v value, a *workflow.Approval) { a.TimeoutSeconds = v.seconds() },
+	},
 }
 
 // setDefaults fills in what a task that stands alone must have.
@@ -123,70 +195,51 @@ func readCommand(v value, t *taskDraft) {
 func readDependencies(v value, t *taskDraft) {
 	v.items(func(item value) {
 		item.what = "dependency"
-		if id, variant, ok := strings.Cut(item.node.Value, ":"); ok && workflow.ValidID(id) && workflow.ValidID(variant) {
-			item.problem("dependency %s: a variant of a task is not supported by this version yet", quote(item.node.Value))
-			return
-		}
-		t.Dependencies = append(t.Dependencies, item.id())
+		t.Dependencies = append(t.Dependencies, item.variantID())
 		t.at.dependencies = append(t.at.dependencies, item.place())
 	})
 }
 
-// parameterDraft is a parameter in its long form while it is read.
-type parameterDraft struct {
-	workflow.Parameter
-	fixed workflow.Value
+// splitVariant takes TASK:SET apart; set is empty where there is none.
+func splitVariant(name string) (task, set string) {
+	task, set, _ = strings.Cut(name, ":")
+	return task, set
 }
 
-var parameterFields = []field[parameterDraft]{
-	{name: "default", read: func(v value, p *parameterDraft) { p.Default = v.json() }},
-	{name: "value", read: func(v value, p *parameterDraft) { p.fixed = v.json() }},
-	{name: "description", read: func(v value, p *parameterDraft) { p.Description, _ = v.text() }},
-	{name: "required"},
-	{name: "options"},
-	{name: "validation"},
-	{name: "sensitive"},
-}
-
-func readParameters(v value, t *taskDraft) {
-	parameters := make(map[string]workflow.Parameter)
-	v.entries(func(name string, key, item value) {
-		key.checkName(name)
-		parameters[name] = readParameter(item)
-	})
-	t.Parameters = orNil(parameters)
-}
-
-func readParameter(item value) workflow.Parameter {
-	if item.null() {
-		return workflow.Parameter{}
+// variantID is the id of a task, with or without a parameter set.
+func (v value) variantID() string {
+	task, set, variant := strings.Cut(v.node.Value, ":")
+	if !variant {
+		return v.id()
 	}
-	if !item.isMap() {
-		return workflow.Parameter{Default: item.json()}
+	text, ok := v.text()
+	if ok && (!workflow.ValidID(task) || !workflow.ValidID(set)) {
+		v.problem("%s %s is not valid: TASK:PARAMETER_SET takes two ids, each of 1 to 200 of the characters A-Z a-z 0-9 _ . -", v.what, quote(text))
+		return ""
 	}
-	var draft parameterDraft
-	before := len(item.reader.problems)
-	given, _ := readFields(item, "parameter", parameterFields, &draft)
-	if len(given) == 0 && len(item.reader.problems) > before {
-		item.reader.hint("to give a map as the value, write " + item.what + ": {default: {…}}")
-	}
-	if draft.fixed != "" {
-		if draft.Default != "" {
-			item.problem("parameter %s has both a default and a value: give one", item.what)
-		}
-		draft.Default = draft.fixed
-	}
-	return draft.Parameter
+	return text
 }
 
 // retriesDraft is a policy of retries while it is read.
 type retriesDraft struct{ workflow.Retries }
 
 var retriesFields = []field[retriesDraft]{
-	{name: "count", read: func(v value, r *retriesDraft) { r.Count = v.integer(0, maxRetries) }},
-	{name: "delay_seconds", read: func(v value, r *retriesDraft) { r.DelaySeconds = v.seconds() }},
-	{name: "exponential_backoff", read: func(v value, r *retriesDraft) { r.ExponentialBackoff = v.flag() }},
-	{name: "max_delay_seconds", read: func(v value, r *retriesDraft) { r.MaxDelaySeconds = v.seconds() }},
+	{
+		name: "count", form: integerForm(0, maxRetries), about: "How often a failed attempt is tried again.",
+		read: func(v value, r *retriesDraft) { r.Count = v.integer(0, maxRetries) },
+	},
+	{
+		name: "delay_seconds", form: secondsForm().with(Form{"default": workflow.DefaultRetryDelaySeconds}), about: "The time before the first retry.",
+		read: func(v value, r *retriesDraft) { r.DelaySeconds = v.seconds() },
+	},
+	{
+		name: "exponential_backoff", form: flagForm().with(Form{"default": false}), about: "Whether each delay is twice the one before.",
+		read: func(v value, r *retriesDraft) { r.ExponentialBackoff = v.flag() },
+	},
+	{
+		name: "max_delay_seconds", form: secondsForm(), about: "What no delay is longer than.",
+		read: func(v value, r *retriesDraft) { r.MaxDelaySeconds = v.seconds() },
+	},
 }
 
 func readRetries(v value, t *taskDraft) {
@@ -213,21 +266,6 @@ func override(task *workflow.Task, entry *workflow.DAGTask) workflow.Task {
 		}
 	}
 	return to.Task
-}
-
-func mergeParameters(under, over map[string]workflow.Parameter) map[string]workflow.Parameter {
-	merged := mergeMaps(under, nil)
-	for name, parameter := range over {
-		below := merged[name]
-		if parameter.Default != "" {
-			below.Default = parameter.Default
-		}
-		if parameter.Description != "" {
-			below.Description = parameter.Description
-		}
-		merged[name] = below
-	}
-	return merged
 }
 
 // mergeMaps is a new map of both, in which over wins.

@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/cyclonetix/cyclonetix/internal/nearest"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
@@ -19,11 +21,18 @@ const (
 	maxExpansion = MaxFileBytes     // bytes that all aliases of a file may stand for
 	maxProblems  = 1000             // that are told of one file
 	maxSeconds   = 10 * 365 * 86400 // of any time-out or delay: ten years
+	maxText      = 1 << 20          // bytes of one text
+	maxLabel     = 1000             // bytes of a name or a label
+)
+
+const (
+	parameterPattern = `^[A-Za-z_][A-Za-z0-9_.-]{0,199}$`
+	envPattern       = `^[A-Za-z_][A-Za-z0-9_]*$`
 )
 
 var (
-	parameterName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,199}$`)
-	envName       = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	parameterName = regexp.MustCompile(parameterPattern)
+	envName       = regexp.MustCompile(envPattern)
 )
 
 // reader holds what the reading of one file has come to.
@@ -71,13 +80,14 @@ type value struct {
 	what    string     // what messages call it
 	depth   int
 	aliased bool // it is, or is part of, what an alias stands for
+	secret  bool // no message may show what is in it
 }
 
 // child is a node inside the value. It follows an alias, and stops the reader
 // where a file is too deep (an anchor that holds itself is) or its aliases
 // stand for too much.
 func (v value) child(node *yaml.Node, what string) value {
-	child := value{v.reader, node, what, v.depth + 1, v.aliased}
+	child := value{v.reader, node, what, v.depth + 1, v.aliased, v.secret}
 	if node.Kind == yaml.AliasNode {
 		child.node, child.aliased = node.Alias, true
 	}
@@ -114,7 +124,11 @@ func (v value) describe() string {
 		return "a list"
 	default: // a scalar
 	}
-	switch found, _ := scalarOf(v.node); found {
+	found, _ := scalarOf(v.node)
+	if v.secret && found != nullScalar {
+		return secretNouns[found]
+	}
+	switch found {
 	case nullScalar:
 		return "empty"
 	case textScalar:
@@ -124,6 +138,11 @@ func (v value) describe() string {
 	default:
 		return cut(v.node.Value)
 	}
+}
+
+// secretNouns describe scalars that must not be shown.
+var secretNouns = map[scalarType]string{
+	textScalar: "text", boolScalar: "true or false", numberScalar: "a number", unwritableScalar: "a number", mistaggedScalar: "a value with another tag",
 }
 
 func quote(text string) string { return strconv.Quote(cut(text)) }
@@ -149,7 +168,17 @@ func (v value) null() bool {
 	return found == nullScalar
 }
 
-func (v value) isMap() bool { return v.node.Kind == yaml.MappingNode }
+func (v value) isMap() bool  { return v.node.Kind == yaml.MappingNode }
+func (v value) isList() bool { return v.node.Kind == yaml.SequenceNode }
+
+// isText tells whether YAML, too, sees a text in it.
+func (v value) isText() bool {
+	if v.node.Kind != yaml.ScalarNode {
+		return false
+	}
+	found, _ := scalarOf(v.node)
+	return found == textScalar
+}
 
 // text is the value as it was written, whatever type YAML would see in it. It
 // reports whether there is one.
@@ -162,11 +191,39 @@ func (v value) text() (string, bool) {
 		v.wrong("text")
 		return "", false
 	}
-	if strings.IndexByte(v.node.Value, 0) >= 0 {
+	switch {
+	case strings.IndexByte(v.node.Value, 0) >= 0:
 		v.problem("%s holds a NUL character", v.what)
+		return "", false
+	case len(v.node.Value) > maxText:
+		v.problem("%s has more than %d MiB", v.what, maxText>>20)
 		return "", false
 	}
 	return v.node.Value, true
+}
+
+// label is a text that people read in a line; it may be empty.
+func (v value) label() (string, bool) {
+	text, ok := v.text()
+	if ok && len(text) > maxLabel {
+		v.problem("%s has more than %d bytes", v.what, maxLabel)
+		return "", false
+	}
+	return text, ok
+}
+
+// choice is a text that is one of a few.
+func choice[T ~string](v value, choices []T) T {
+	text, ok := v.text()
+	if !ok || slices.Contains(choices, T(text)) {
+		return T(text)
+	}
+	names := make([]string, len(choices))
+	for i, one := range choices {
+		names[i] = string(one)
+	}
+	v.problem("%s %s is none of %s%s", v.what, quote(text), strings.Join(names, ", "), didYouMean(nearest.Names(text, slices.Values(names))))
+	return ""
 }
 
 // id is a text that may be an id.
@@ -245,7 +302,7 @@ func (v value) items(read func(item value)) {
 func (v value) labels() (labels []string) {
 	v.items(func(item value) {
 		item.what = "an item of " + v.what
-		label, ok := item.text()
+		label, ok := item.label()
 		if ok && label == "" {
 			item.problem("%s is empty", item.what)
 		}
@@ -284,12 +341,18 @@ func (v value) merge(taken map[string]place, read func(name string, key, item va
 			continue
 		}
 		if first, ok := own[name]; ok {
-			key.problem("%s is given twice: first on line %d, column %d", quote(name), first.line, first.column)
+			shown := quote(name)
+			if v.secret {
+				shown = "a key"
+			}
+			key.problem("%s is given twice: first on line %d, column %d", shown, first.line, first.column)
 			continue
 		}
 		_, skip := taken[name]
 		own[name], taken[name] = key.place(), key.place()
-		item.what = showName(name)
+		if item.what = showName(name); v.secret {
+			item.what = v.what
+		}
 		switch {
 		case name == "<<" && key.node.Style&quotedStyles == 0:
 			merges = append(merges, item)
@@ -345,7 +408,7 @@ func (v value) writeJSON(out *strings.Builder) {
 				out.WriteByte(',')
 			}
 			first = false
-			key.noMacro(name)
+			key.checkText(name)
 			out.WriteString(string(workflow.StringValue(name)))
 			out.WriteByte(':')
 			item.writeJSON(out)
@@ -373,20 +436,26 @@ func (v value) scalarJSON() string {
 	case nullScalar, boolScalar, numberScalar:
 		return text
 	case unwritableScalar:
-		v.problem("the number %s cannot be kept exactly", cut(v.node.Value))
+		shown := " " + cut(v.node.Value)
+		if v.secret {
+			shown = ""
+		}
+		v.problem("the number%s cannot be kept exactly", shown)
 		v.reader.hint("put it in quotes to have it as text")
 		return "null"
 	default:
-		v.noMacro(v.node.Value)
-		text, _ := v.text()
+		text, ok := v.text()
+		if ok {
+			v.checkText(text)
+		}
 		return string(workflow.StringValue(text))
 	}
 }
 
-// noMacro tells of a macro in a text.
-func (v value) noMacro(text string) {
-	if macro := findMacro(text); macro != "" {
-		v.problem("%s: the macro %s is not supported by this version yet", v.what, quote(macro))
+// checkText tells of a reference in a text that does not end.
+func (v value) checkText(text string) {
+	if _, err := references(text); err != nil {
+		v.problem("%s: %v", v.what, err)
 		v.reader.hint("write $${ for a literal ${")
 	}
 }
@@ -398,14 +467,25 @@ func (v value) checkName(name string) {
 	}
 }
 
-// variables is a map of names to values of any type.
+// variables is a map of names to values of any type. A null is a value here.
 func (v value) variables() map[string]workflow.Value {
+	return v.namedValues(func(item value) value { return item })
+}
+
+// namedValues is a map of names to values, each of which goes through prepare first.
+func (v value) namedValues(prepare func(value) value) map[string]workflow.Value {
 	variables := make(map[string]workflow.Value)
 	v.entries(func(name string, key, item value) {
 		key.checkName(name)
-		variables[name] = item.json()
+		variables[name] = prepare(item).json()
 	})
 	return orNil(variables)
+}
+
+// hidden is the value as one of which no message shows what is in it.
+func (v value) hidden() value {
+	v.secret = true
+	return v
 }
 
 // environment is a map of names of the environment to texts.
@@ -415,8 +495,10 @@ func (v value) environment() map[string]string {
 		if !envName.MatchString(name) {
 			key.problem("%s is no valid name of an environment variable: it takes letters, digits and _, and begins with no digit", quote(name))
 		}
-		text, _ := item.text()
-		item.noMacro(text)
+		text, ok := item.text()
+		if ok {
+			item.checkText(text)
+		}
 		environment[name] = text
 	})
 	return orNil(environment)

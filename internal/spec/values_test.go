@@ -35,17 +35,17 @@ func TestValuesOfParameters(t *testing.T) {
 		"one task":            {given{"a.EPOCHS": `"x"`}, map[string]map[string]workflow.Value{"a": {"EPOCHS": `"x"`}}, ""},
 		"the longest id":      {given{"a.b.K": "7"}, map[string]map[string]workflow.Value{"a.b": {"K": "7"}}, ""},
 		"one over all":        {given{"a.K": "2", "K": "1"}, map[string]map[string]workflow.Value{"a": {"K": "2"}, "a.b": {"K": "1"}}, ""},
-		"canonical JSON":      {given{"c": `{"b" : [1e3, 9007199254740993], "a":"<$${X}>"}`}, map[string]map[string]workflow.Value{"a.b": {"c": `{"a":"\u003c${X}\u003e","b":[1e3,9007199254740993]}`}}, ""},
+		"canonical JSON":      {given{"c": `{"b" : [1e3, 9007199254740993], "a":"<$${X}>"}`}, map[string]map[string]workflow.Value{"a.b": {"c": `{"a":"\u003c$${X}\u003e","b":[1e3,9007199254740993]}`}}, ""},
 		"unknown":             {given{"EPOCH": "1"}, nil, `unknown parameter "EPOCH": did you mean "EPOCHS"?`},
 		"unknown of a task":   {given{"a.EPOCH": "1"}, nil, `unknown parameter "a.EPOCH": did you mean "a.EPOCHS"?`},
 		"unknown task":        {given{"aa.EPOCHS": "1"}, nil, `unknown parameter "aa.EPOCHS": did you mean "a.EPOCHS"?`},
 		"not declared":        {given{"last.zz": "1"}, nil, `unknown parameter "last.zz"`},
-		"no JSON":             {given{"K": "x"}, nil, `parameter "K": the value "x" is not JSON`},
-		"two values":          {given{"K": "1 2"}, nil, `parameter "K": the value "1 2" is not JSON`},
+		"no JSON":             {given{"K": "x"}, nil, `parameter "K": the value is not JSON`},
+		"two values":          {given{"K": "1 2"}, nil, `parameter "K": the value is not JSON`},
 		"NUL":                 {given{"K": `{"a":["\u0000"]}`}, nil, `parameter "K": the value holds a NUL character`},
 		"NUL in a key":        {given{"K": `{"\u0000":1}`}, nil, `parameter "K": the value holds a NUL character`},
 		"no NUL":              {given{"c": `"\\u0000"`}, map[string]map[string]workflow.Value{"a.b": {"c": `"\\u0000"`}}, ""},
-		"macro":               {given{"K": `"${DATE}"`}, nil, `parameter "K": the macro "${DATE}" is not supported by this version yet: write $${ for a literal ${`},
+		"open reference":      {given{"K": `"${DATE"`}, nil, `parameter "K": "${" begins a reference that has no "}"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -100,7 +100,7 @@ func TestValuesOfContexts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			environment, err := Environment(&workflow.TaskSpec{}, &values)
+			environment, _, err := Environment(&workflow.TaskSpec{}, &values, Lookups{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,15 +131,15 @@ func TestValuesOfEnv(t *testing.T) {
 	t.Parallel()
 	c := catalogOf(t, valueTasks, "", "")
 	values, err := c.Values(Request{Plan: &workflow.Plan{}, Env: map[string]string{"A": "$${x} = y", "_b1": ""}})
-	if diff := cmp.Diff(workflow.RunValues{Env: map[string]string{"A": "${x} = y", "_b1": ""}}, values); diff != "" || err != nil {
+	if diff := cmp.Diff(workflow.RunValues{Env: map[string]string{"A": "$${x} = y", "_b1": ""}}, values); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
 	for name, test := range map[string][2]string{
-		"a-b":   {"x", `"a-b" is no valid name of an environment variable: it takes letters, digits and _, and begins with no digit`},
-		"":      {"x", `"" is no valid name of an environment variable: it takes letters, digits and _, and begins with no digit`},
-		"1a":    {"x", `"1a" is no valid name of an environment variable: it takes letters, digits and _, and begins with no digit`},
-		"NUL":   {"x\x00", "environment variable NUL: the value holds a NUL character"},
-		"MACRO": {"${X}", `environment variable MACRO: the macro "${X}" is not supported by this version yet: write $${ for a literal ${`},
+		"a-b":  {"x", `"a-b" is no valid name of an environment variable: it takes letters, digits and _, and begins with no digit`},
+		"":     {"x", `"" is no valid name of an environment variable: it takes letters, digits and _, and begins with no digit`},
+		"1a":   {"x", `"1a" is no valid name of an environment variable: it takes letters, digits and _, and begins with no digit`},
+		"NUL":  {"x\x00", "environment variable NUL: the value holds a NUL character"},
+		"OPEN": {"${X", `environment variable OPEN: "${" begins a reference that has no "}"`},
 	} {
 		if _, err := c.Values(Request{Plan: &workflow.Plan{}, Env: map[string]string{name: test[0]}}); err == nil || err.Error() != test[1] {
 			t.Errorf("got %v, want %s", err, test[1])
@@ -162,10 +162,10 @@ func TestEnvironment(t *testing.T) {
 			},
 			workflow.RunValues{
 				Variables:  given{"A": `"run"`, "B": `"run"`, "C": `"run"`, "D": `"run"`, "E": `"run"`},
-				Parameters: map[string]map[string]workflow.Value{"t": {"D": `"given"`, "E": `"given"`}, "other": {"A": `"no"`}},
-				Env:        map[string]string{"E": "last"},
+				Parameters: map[string]map[string]workflow.Value{"t": {"E": `"given"`}, "other": {"A": `"no"`}},
+				Env:        map[string]string{"D": "--env", "E": "--env"},
 			},
-			[]string{"A=run", "B=task", "C=env", "D=given", "E=last"},
+			[]string{"A=run", "B=task", "C=env", "D=--env", "E=given"},
 		},
 		"not strings": {
 			workflow.TaskSpec{Parameters: given{"N": "1e3", "T": "true", "L": `["a"]`, "M": `{"a":"b"}`, "S": `"a\nb"`, "BIG": "9007199254740993"}},
@@ -216,14 +216,14 @@ func TestEnvironment(t *testing.T) {
 			[]string{"A=run"},
 		},
 		"escapes": {
-			workflow.TaskSpec{Parameters: given{"A": `"$${x} $$ ${y}"`, "B": `["$${x}"]`}, Env: map[string]string{"C": "$${x}"}},
+			workflow.TaskSpec{Parameters: given{"A": `"$${x} $$ $${y}"`, "B": `["$${x}"]`}, Env: map[string]string{"C": "$${x}"}},
 			workflow.RunValues{Variables: given{"D": `"$${x}"`}, Env: map[string]string{"E": "$${x}"}},
-			[]string{"A=${x} $$ ${y}", `B=["${x}"]`, "C=${x}", "D=$${x}", "E=$${x}"}, // D and E were resolved before
+			[]string{"A=${x} $$ ${y}", `B=["${x}"]`, "C=${x}", "D=${x}", "E=${x}"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := Environment(&test.spec, &test.values)
+			got, _, err := Environment(&test.spec, &test.values, Lookups{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -232,27 +232,8 @@ func TestEnvironment(t *testing.T) {
 			}
 		})
 	}
-	_, err := Environment(&workflow.TaskSpec{Parameters: given{"A": `"\u0000"`}}, &workflow.RunValues{})
+	_, _, err := Environment(&workflow.TaskSpec{Parameters: given{"A": `"\u0000"`}}, nil, Lookups{})
 	if err == nil || err.Error() != `the value of "A" holds a NUL character` {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestMacros(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string][2]string{
-		"plain":            {"", "plain"},
-		"${A} ${B}":        {"${A}", ""},
-		"x $${A} ${B} y":   {"${B}", ""},
-		"$${A} $${B}":      {"", "${A} ${B}"},
-		"$$${A}":           {"", "$${A}"},
-		"$${${A}":          {"${A}", ""},
-		"$ { ${":           {"${", ""},
-		"$A $(b) $$ $$(c)": {"", "$A $(b) $$ $$(c)"},
-	} {
-		macro := findMacro(text)
-		if macro != want[0] || macro == "" && unescape(text) != want[1] {
-			t.Errorf("%s: got %q and %q", text, macro, unescape(text))
-		}
 	}
 }

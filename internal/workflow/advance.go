@@ -2,7 +2,6 @@ package workflow
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"time"
 )
@@ -13,10 +12,12 @@ type Limits struct {
 	Rows int
 	// MaxRescues is the number of new attempts of a task whose agents died.
 	MaxRescues int
+	// MaxDynamicTasks is the number of nodes that may be added to a run.
+	MaxDynamicTasks int
 }
 
 // DefaultLimits are the limits when nothing else is configured.
-var DefaultLimits = Limits{Rows: 2000, MaxRescues: 3}
+var DefaultLimits = Limits{Rows: 2000, MaxRescues: 3, MaxDynamicTasks: 10_000}
 
 // countEvery is how often the counts of a running run are written at the most.
 const countEvery = time.Second
@@ -30,9 +31,11 @@ const countEvery = time.Second
 // them when the change was cut, and then Change.More is set.
 func Advance(run *Run, at time.Time, events []Event, limits Limits) (change *Change, used int) {
 	d := draft{
-		run: run, limits: limits, scratch: takeScratch(run),
-		change: &Change{ID: run.ID, At: at, tally: run.tally, backlog: backlog{cancel: run.backlog.cancel}},
-		status: run.Status, started: run.StartTime, cancelled: run.CancelTime,
+		run: run, graph: run.Graph, limits: limits, scratch: takeScratch(run),
+		change: &Change{ID: run.ID, At: at, tally: run.tally, backlog: backlog{
+			kept: run.backlog.kept, cancel: run.backlog.cancel, resume: run.backlog.resume,
+		}},
+		status: run.Status, started: run.StartTime, cancelled: run.CancelTime, stop: run.Stop, version: run.Version,
 	}
 	defer d.scratch.release()
 	d.grow(min(len(events)+2, limits.Rows)) // most ends queue no more than one other
@@ -43,27 +46,34 @@ func Advance(run *Run, at time.Time, events []Event, limits Limits) (change *Cha
 			d.cancel(&events[index])
 		}
 	}
-	for used < len(events) && !d.full() {
-		d.apply(&events[used])
+	for used < len(events) && !d.full() && d.apply(&events[used]) {
 		used++
 	}
 	d.settle()
+	d.hold()
 	d.finish()
 	d.change.More = used < len(events) || d.unsettled()
 	d.change.backlog.ready = slices.Concat(d.scratch.ready) // a copy; nil when empty
 	d.change.backlog.doomed = slices.Concat(d.scratch.doomed)
+	d.change.backlog.skip = slices.Concat(d.scratch.skip)
 	return d.change, used
 }
 
 // draft is a run with the changes so far laid over it.
 type draft struct {
 	run       *Run
+	graph     *Graph // the run's, or one that grew from it
 	limits    Limits
 	change    *Change
 	scratch   *scratch
 	status    RunStatus
 	started   time.Time
 	cancelled time.Time
+	stop      Cause
+	version   int32
+	reason    string
+	reopened  bool
+	pausing   bool
 	runDirty  bool
 	count     bool
 }
@@ -75,12 +85,36 @@ func (d *draft) room() int {
 
 func (d *draft) full() bool { return d.room() == 0 }
 
-func (d *draft) cancelling() bool { return !d.cancelled.IsZero() }
+// ending tells that nothing more is to start: the run was cancelled, or stopped by itself.
+func (d *draft) ending() bool { return !d.cancelled.IsZero() || d.stop != CauseNone }
+
+// killing tells that what runs is to end, too.
+func (d *draft) killing() bool {
+	return !d.cancelled.IsZero() || d.stop != CauseNone && d.stop != CauseStopped
+}
+
+// cause is why a task run ends that had no end of its own while the run is ending.
+func (d *draft) cause() Cause {
+	if !d.cancelled.IsZero() {
+		return CauseCancel
+	}
+	return d.stop
+}
 
 // grow makes room for so many more task rows.
 func (d *draft) grow(rows int) {
 	d.change.Tasks = slices.Grow(d.change.Tasks, rows)
 	d.change.states = slices.Grow(d.change.states, rows)
+}
+
+// written tells whether the change has a row for the node, or takes its row away. It gets no second one.
+func (d *draft) written(number int32) bool {
+	index, ok := d.scratch.find(number)
+	if !ok {
+		return false
+	}
+	now, before := d.change.states[index].NodeState, d.stored(number)
+	return now.Status != before.Status || now.Attempt != before.Attempt || now.Delivery != before.Delivery || now.Waits != before.Waits
 }
 
 // node gives the node's state, to be changed. The pointer is good until the next call.
@@ -89,7 +123,7 @@ func (d *draft) node(number int32) *NodeState {
 	if !ok {
 		index = int32(len(d.change.states)) //nolint:gosec // bounded by the number of nodes
 		d.scratch.add(number, index)
-		d.change.states = append(d.change.states, StoredNode{number, d.run.Nodes[number]})
+		d.change.states = append(d.change.states, StoredNode{number, d.stored(number)})
 	}
 	return &d.change.states[index].NodeState
 }
@@ -98,19 +132,31 @@ func (d *draft) peek(number int32) *NodeState {
 	if index, ok := d.scratch.find(number); ok {
 		return &d.change.states[index].NodeState
 	}
-	return &d.run.Nodes[number]
+	if int(number) < len(d.run.Nodes) {
+		return &d.run.Nodes[number]
+	}
+	return &NodeState{}
 }
 
-func (d *draft) apply(event *Event) {
-	if d.status.Ended() {
-		return
+// stored is the node's state before the change.
+func (d *draft) stored(number int32) NodeState {
+	if int(number) < len(d.run.Nodes) {
+		return d.run.Nodes[number]
+	}
+	return NodeState{}
+}
+
+// apply lets the event take effect. It is false when that has to wait until the change so far is committed.
+func (d *draft) apply(event *Event) bool {
+	if d.status.Ended() && event.Kind != EventRetry && event.Kind != EventSkip {
+		return true
 	}
 	switch event.Kind {
 	case EventStart:
 		d.start()
 	case EventEnd:
 		if d.current(event) {
-			d.end(event.Node, &event.Result)
+			d.end(event)
 		}
 	case EventLost:
 		if d.current(event) {
@@ -122,14 +168,28 @@ func (d *draft) apply(event *Event) {
 		}
 	case EventTimer:
 		d.timer(event)
-	case EventCancel: // see Advance
+	case EventCancel:
+		d.cancel(event) // again: an earlier event may have let an ended run live
 	case EventWithdraw:
 		if d.current(event) {
-			d.close(event.Node, TaskChange{Status: TaskCancelled, Cause: CauseCancel, EndTime: d.change.At})
+			d.withdrawn(event.Node)
 		}
 	case EventCount:
 		d.count = true
+	case EventPause:
+		d.pause(event)
+	case EventResume:
+		d.resume(event)
+	case EventApprove, EventReject:
+		d.decideApproval(event)
+	case EventRetry:
+		return d.retry(event)
+	case EventSkip:
+		return d.skip(event)
+	case EventItems:
+		d.expand(event)
 	}
+	return true
 }
 
 // current tells whether the event speaks of what is queued: in the run as it was committed,
@@ -144,112 +204,13 @@ func (d *draft) current(event *Event) bool {
 }
 
 func (d *draft) start() {
-	if d.status == RunPending {
-		d.status, d.started, d.runDirty = RunRunning, d.change.At, true
-	}
-}
-
-func (d *draft) end(number int32, result *Result) {
-	switch {
-	case result.Status == TaskCompleted:
-		d.close(number, taskChangeOf(result))
-	case d.cancelling():
-		closed := taskChangeOf(result)
-		closed.Status = TaskFailed
-		if result.Cause == CauseCancel {
-			closed.Status = TaskCancelled
-		}
-		d.close(number, closed)
-	default:
-		// One that was killed for a cancel that is not stored (it was lost with a primary
-		// that died) has failed, too.
-		failed := *result
-		failed.Status = TaskFailed
-		d.failed(number, &failed)
-	}
-}
-
-func (d *draft) failed(number int32, result *Result) {
-	retries := d.run.Graph.Scheduling(number).Retries
-	state := d.node(number)
-	if int(state.Retried) >= retries.Count || state.Attempt == math.MaxInt16 { // attempts are stored in 16 bits, with a sign
-		d.close(number, taskChangeOf(result))
+	if d.status != RunPending {
 		return
 	}
-	d.supersede(number, state.Attempt, result)
-	state.Retried++
-	delay := retryDelay(retries, d.run.ID, number, state.Retried)
-	if delay <= 0 {
-		d.requeue(number)
-		return
+	d.status, d.started, d.runDirty = RunRunning, d.change.At, true
+	if limit := d.run.Options.TimeoutSeconds; limit > 0 {
+		d.change.SetTimers = append(d.change.SetTimers, Timer{Node: RunNode, Kind: TimerRun, Due: d.change.At.Add(seconds(limit))})
 	}
-	state.Status = TaskWaiting
-	d.change.Tasks = append(d.change.Tasks, TaskChange{
-		Node: number, Status: TaskWaiting, Attempt: state.Attempt, Delivery: state.Delivery,
-	})
-	d.change.SetTimers = append(d.change.SetTimers, Timer{Node: number, Kind: TimerRetry, Due: d.change.At.Add(delay)})
-}
-
-func (d *draft) timer(event *Event) {
-	if event.Timer != TimerRetry || event.Node < 0 || int(event.Node) >= len(d.run.Nodes) {
-		return
-	}
-	// One that waits only since this change has another timer. When the run is being cancelled, settle ends it.
-	if d.run.Nodes[event.Node].Status == TaskWaiting && d.peek(event.Node).Status == TaskWaiting && !d.cancelling() {
-		d.change.DropTimers = append(d.change.DropTimers, Timer{Node: event.Node, Kind: TimerRetry})
-		d.requeue(event.Node)
-	}
-}
-
-func (d *draft) lost(event *Event) {
-	state := d.node(event.Node)
-	result := Result{
-		Status: TaskFailed, Cause: CauseAgentLost, Reason: "the agent that ran it died",
-		StartTime: event.Result.StartTime, EndTime: d.change.At, Agent: event.Result.Agent,
-	}
-	switch {
-	case d.cancelling():
-		closed := taskChangeOf(&result)
-		closed.Status, closed.Cause = TaskCancelled, CauseCancel
-		d.close(event.Node, closed)
-	case int(state.Rescued) >= d.limits.MaxRescues:
-		closed := taskChangeOf(&result)
-		closed.Cause = CauseRescues
-		closed.Reason = fmt.Sprintf("the agents that ran it died %d times; agent.max_rescues is %d", state.Rescued+1, d.limits.MaxRescues)
-		d.close(event.Node, closed)
-	default:
-		d.supersede(event.Node, state.Attempt, &result)
-		state.Rescued++
-		d.requeue(event.Node)
-	}
-}
-
-func (d *draft) handBack(event *Event) {
-	state := d.node(event.Node)
-	switch {
-	case d.cancelling():
-		closed := taskChangeOf(&event.Result)
-		closed.Status, closed.Cause, closed.EndTime = TaskCancelled, CauseCancel, d.change.At
-		d.close(event.Node, closed)
-	case event.Result.Started:
-		result := event.Result
-		result.Status, result.Cause = TaskFailed, CauseAgentStopped
-		d.supersede(event.Node, state.Attempt, &result)
-		d.requeue(event.Node)
-	default:
-		state.Delivery++
-		d.queue(event.Node, state, false)
-	}
-}
-
-func (d *draft) cancel(event *Event) {
-	if d.cancelling() || d.status.Ended() {
-		return
-	}
-	d.cancelled, d.runDirty = d.change.At, true
-	d.change.backlog.cancel = 0
-	d.change.Events = append(d.change.Events, RunEvent{Kind: "cancel", Actor: event.Actor, At: d.change.At})
-	d.start()
 }
 
 // requeue queues the next attempt of a task run that has a row.
@@ -260,12 +221,25 @@ func (d *draft) requeue(number int32) {
 	d.queue(number, state, false)
 }
 
+// queue makes a task run wait for an agent, or, while the run is paused, for its going on.
 func (d *draft) queue(number int32, state *NodeState, first bool) {
-	state.Status = TaskQueued
+	if d.status == RunPaused {
+		d.wait(number, state, CausePaused, first)
+		return
+	}
+	state.Status, state.Waits = TaskQueued, CauseNone
 	d.change.Tasks = append(d.change.Tasks, TaskChange{
 		Node: number, Status: TaskQueued, First: first, Attempt: state.Attempt, Delivery: state.Delivery, QueuedTime: d.change.At,
 	})
 	d.change.Queue = append(d.change.Queue, Member{d.run.ID, number, state.Attempt, state.Delivery})
+}
+
+// wait makes a task run wait for something that is no agent.
+func (d *draft) wait(number int32, state *NodeState, waits Cause, first bool) {
+	state.Status, state.Waits = TaskWaiting, waits
+	d.change.Tasks = append(d.change.Tasks, TaskChange{
+		Node: number, Status: TaskWaiting, First: first, Attempt: state.Attempt, Delivery: state.Delivery, QueuedTime: d.change.At, Cause: waits,
+	})
 }
 
 func (d *draft) supersede(number int32, attempt uint16, result *Result) {
@@ -275,114 +249,314 @@ func (d *draft) supersede(number int32, attempt uint16, result *Result) {
 	})
 }
 
+// event keeps what someone did, or what has no column.
+func (d *draft) event(kind, actor string, node int32, detail Value) {
+	d.change.Events = append(d.change.Events, RunEvent{Kind: kind, Actor: actor, At: d.change.At, Node: node, Detail: detail})
+}
+
 // close ends a task run, and tells its dependents.
 func (d *draft) close(number int32, closed TaskChange) {
 	state := d.node(number)
 	if state.Status == TaskWaiting {
-		d.change.DropTimers = append(d.change.DropTimers, Timer{Node: number, Kind: TimerRetry})
+		d.dropTimer(number, state)
 	}
 	closed.Node, closed.First = number, state.Status == TaskPending
 	closed.Attempt, closed.Delivery = state.Attempt, state.Delivery
-	state.Status = closed.Status
+	state.Status, state.Waits = closed.Status, CauseNone
 	d.change.Tasks = append(d.change.Tasks, closed)
-	d.change.tally.add(closed.Status)
-	failure := closed.Status.Failure()
-	for _, dependent := range d.run.Graph.Dependents(number) {
-		child := d.node(dependent)
-		child.open--
-		switch {
-		case child.Status != TaskPending:
-		case failure:
-			d.scratch.doomed = append(d.scratch.doomed, dependent)
-		case child.open == 0:
-			d.scratch.ready = append(d.scratch.ready, dependent)
-		}
+	d.change.tally.add(closed.Status, 1)
+	if closed.Status == TaskFailed {
+		d.stopAtFailure(number)
 	}
+	for _, dependent := range d.graph.Dependents(number) {
+		d.parentEnded(dependent, closed.Status)
+	}
+}
+
+// dropTimer forgets the timer of a task run that waits.
+func (d *draft) dropTimer(number int32, state *NodeState) {
+	switch state.Waits {
+	case CauseNone:
+		d.change.DropTimers = append(d.change.DropTimers, Timer{Node: number, Kind: TimerRetry})
+	case CauseApproval:
+		if d.graph.Scheduling(number).ApprovalSeconds > 0 {
+			d.change.DropTimers = append(d.change.DropTimers, Timer{Node: number, Kind: TimerApproval})
+		}
+	default:
+	}
+}
+
+// parentEnded decides on a node when one of its parents has ended. Its parents are only counted when all of them
+// have: until then what this one tells is enough.
+func (d *draft) parentEnded(number int32, status TaskStatus) {
+	state := d.node(number)
+	state.open--
+	if state.Status != TaskPending {
+		return
+	}
+	rule := RuleAllSuccess
+	if !d.graph.plain {
+		rule = d.graph.Scheduling(number).Rule
+	}
+	one := census{open: state.open}
+	one.add(status)
+	switch decided := one.verdict(rule); {
+	case state.open > 0:
+		d.scratch.decide(number, decided)
+	case decided == verdictStart && rule == RuleAllSuccess && d.change.tally.skipped == 0:
+		d.scratch.ready = append(d.scratch.ready, number) // a parent that failed would have decided before
+	default:
+		d.reconsider(number)
+	}
+}
+
+// reconsider decides on a pending node by all of its parents.
+func (d *draft) reconsider(number int32) {
+	decided := d.verdict(number)
+	if d.peek(number).Status == TaskPending {
+		d.scratch.decide(number, decided)
+	}
+}
+
+// verdict is what the node's parents say of it. It brings their number up to date.
+func (d *draft) verdict(number int32) verdict {
+	var parents census
+	for _, parent := range d.graph.Parents(number) {
+		parents.add(d.peek(parent).Status)
+	}
+	d.node(number).open = parents.open
+	return parents.verdict(d.graph.Scheduling(number).Rule)
 }
 
 // settle works off what follows from the states, as far as the change has room.
 func (d *draft) settle() {
-	if d.status != RunRunning {
+	if d.status != RunRunning && d.status != RunPaused {
 		return
 	}
 	work := d.scratch
-	if d.cancelling() {
-		d.settleCancel()
-		work.ready, work.doomed = work.ready[:0], work.doomed[:0]
-		return
+	if !d.ending() {
+		d.settleKept()
+		d.settleResumed()
 	}
-	d.grow(min(len(work.doomed)+len(work.ready), d.room()))
-	done := 0
-	for ; done < len(work.doomed) && !d.full(); done++ {
-		if number := work.doomed[done]; d.peek(number).Status == TaskPending {
+	for !d.ending() && !d.full() && d.decided() {
+		d.grow(min(len(work.doomed)+len(work.ready), d.room()))
+		d.drain(&work.doomed, func(number int32) {
 			d.close(number, TaskChange{Status: TaskUpstreamFailed, Cause: CauseUpstream, EndTime: d.change.At})
+		})
+		d.drain(&work.skip, func(number int32) {
+			d.close(number, TaskChange{Status: TaskSkipped, Cause: CauseTriggerRule, EndTime: d.change.At})
+		})
+		if d.status == RunRunning {
+			d.change.Queue = slices.Grow(d.change.Queue, min(len(work.ready), d.room()))
+			d.drain(&work.ready, d.begin)
 		}
 	}
-	work.doomed = slices.Delete(work.doomed, 0, done)
-	d.change.Queue = slices.Grow(d.change.Queue, min(len(work.ready), d.room()))
-	for done = 0; done < len(work.ready) && !d.full(); done++ {
-		if number := work.ready[done]; d.peek(number).Status == TaskPending {
-			state := d.node(number)
-			state.Attempt, state.Delivery = 1, 1
-			d.queue(number, state, true)
-		}
+	if d.ending() {
+		d.settleEnding()
+		work.decided = decided{work.ready[:0], work.doomed[:0], work.skip[:0]} // all of them end now, or have
 	}
-	work.ready = slices.Delete(work.ready, 0, done)
 }
 
-func (d *draft) settleCancel() {
+// decided tells whether there are nodes of which it is known what becomes of them now.
+func (d *draft) decided() bool {
+	work := d.scratch
+	return len(work.doomed) > 0 || len(work.skip) > 0 || d.status == RunRunning && len(work.ready) > 0
+}
+
+// drain works off a list, which may grow meanwhile.
+func (d *draft) drain(list *[]int32, do func(number int32)) {
+	done := 0
+	for ; done < len(*list) && !d.full(); done++ {
+		if number := (*list)[done]; d.peek(number).Status == TaskPending {
+			do(number)
+		}
+	}
+	*list = slices.Delete(*list, 0, done)
+}
+
+// begin lets a pending node go on that its parents no longer hold.
+func (d *draft) begin(number int32) {
+	scheduling := d.graph.Scheduling(number)
+	switch {
+	case scheduling.Unexpanded:
+		d.change.Items = append(d.change.Items, number)
+		return
+	case scheduling.Group:
+		d.close(number, TaskChange{Status: TaskCompleted, Cause: CauseGroup, EndTime: d.change.At})
+		return
+	}
+	state := d.node(number)
+	state.Attempt, state.Delivery = 1, 1
+	d.await(number, state, true)
+}
+
+// await makes a task run wait for a person, where it has to, and else for an agent.
+func (d *draft) await(number int32, state *NodeState, first bool) {
+	scheduling := d.graph.Scheduling(number)
+	if !scheduling.Approval {
+		d.queue(number, state, first)
+		return
+	}
+	d.wait(number, state, CauseApproval, first)
+	if limit := scheduling.ApprovalSeconds; limit > 0 {
+		d.change.SetTimers = append(d.change.SetTimers, Timer{Node: number, Kind: TimerApproval, Due: d.change.At.Add(seconds(limit))})
+	}
+}
+
+// settleKept ends what an earlier run did.
+func (d *draft) settleKept() {
+	for d.keeping() && !d.full() {
+		d.keep()
+	}
+}
+
+func (d *draft) keeping() bool { return int(d.change.backlog.kept) < len(d.run.Options.Kept) }
+
+// keep ends the next of the kept nodes.
+func (d *draft) keep() {
+	kept := &d.run.Options.Kept[d.change.backlog.kept]
+	d.change.backlog.kept++
+	if kept.Node < 0 || int(kept.Node) >= d.graph.Len() || d.peek(kept.Node).Status != TaskPending {
+		return
+	}
+	status := TaskCompleted
+	if kept.From.IsZero() {
+		status = TaskSkipped
+	}
+	d.close(kept.Node, TaskChange{Status: status, Cause: CauseKept, EndTime: d.change.At})
+}
+
+// settleEnding ends what has not started, and asks for what is queued. What this change has written already waits
+// for the next one.
+func (d *draft) settleEnding() {
 	next := &d.change.backlog.cancel
-	for int(*next) < len(d.run.Nodes) && !d.full() {
+	for ; int(*next) < d.graph.Len() && !d.full(); *next++ {
 		number := *next
-		*next++
 		switch state := d.peek(number); state.Status {
-		case TaskPending, TaskWaiting:
-			d.close(number, TaskChange{Status: TaskCancelled, Cause: CauseCancel, EndTime: d.change.At})
+		case TaskPending:
+			d.close(number, TaskChange{Status: TaskCancelled, Cause: d.cause(), EndTime: d.change.At})
+		case TaskWaiting:
+			if d.written(number) {
+				return
+			}
+			d.close(number, TaskChange{Status: TaskCancelled, Cause: d.cause(), EndTime: d.change.At})
 		case TaskQueued:
-			d.change.Withdraw = append(d.change.Withdraw, Member{d.run.ID, number, state.Attempt, state.Delivery})
+			member := Member{d.run.ID, number, state.Attempt, state.Delivery}
+			switch {
+			case d.written(number):
+				return
+			case d.killing():
+				d.change.Withdraw = append(d.change.Withdraw, member)
+			default:
+				d.change.Hold = append(d.change.Hold, member)
+			}
 		case TaskRunning, TaskCompleted, TaskFailed, TaskSkipped, TaskUpstreamFailed, TaskCancelled:
 		}
 	}
 }
 
 func (d *draft) unsettled() bool {
-	if d.status != RunRunning {
+	switch {
+	case d.status != RunRunning && d.status != RunPaused:
 		return false
+	case d.ending():
+		return int(d.change.backlog.cancel) < d.graph.Len()
 	}
-	if d.cancelling() {
-		return int(d.change.backlog.cancel) < len(d.run.Nodes)
-	}
-	return len(d.scratch.ready) > 0 || len(d.scratch.doomed) > 0
+	return d.keeping() || d.decided() || d.status == RunRunning && int(d.change.backlog.resume) < d.graph.Len()
 }
 
 // finish ends the run when all its nodes have ended, and writes its own state when it changed.
 func (d *draft) finish() {
 	tally := &d.change.tally
 	var end time.Time
-	if d.status == RunRunning && tally.ended == len(d.run.Nodes) {
+	if (d.status == RunRunning || d.status == RunPaused) && tally.ended == d.graph.Len() {
 		end, d.runDirty = d.change.At, true
-		switch {
-		case d.cancelling() && tally.cancelled > 0:
-			d.status = RunCancelled
-		case tally.failed > 0:
-			d.status = RunFailed
-		default:
-			d.status = RunCompleted
-		}
+		d.status = d.finalStatus()
+		d.dropRunTimer()
 	}
-	stale := *tally != d.run.counted && d.status == RunRunning
+	stale := *tally != d.run.counted && (d.status == RunRunning || d.status == RunPaused)
 	if !d.runDirty && (!stale || !d.count && d.change.At.Sub(d.run.countedAt) < countEvery) {
 		return
 	}
 	d.change.Run = &RunChange{
-		Status: d.status, StartTime: d.started, EndTime: end, CancelTime: d.cancelled,
-		Total: len(d.run.Nodes), Completed: tally.completed, Failed: tally.failed,
+		Status: d.status, StartTime: d.started, EndTime: end, CancelTime: d.cancelled, Stop: d.stop, Version: d.version,
+		Total: d.graph.Len(), Completed: tally.completed, Failed: tally.failed, Reason: d.reason, Reopened: d.reopened,
+	}
+	if d.status == RunCompleted {
+		d.change.Run.LogicalDate = d.run.Options.LogicalDate
 	}
 }
 
-// CountsStale tells that the stored counts of a running run are behind: an
+// finalStatus is that of a run all of whose nodes have ended.
+func (d *draft) finalStatus() RunStatus {
+	tally := &d.change.tally
+	switch {
+	case !d.cancelled.IsZero() && tally.cancelled > 0:
+		return RunCancelled
+	case d.stop == CauseRunTimeout && tally.cancelled > 0:
+		d.reason = fmt.Sprintf("it came to its timeout_seconds, %v", seconds(d.run.Options.TimeoutSeconds))
+		return RunFailed
+	case d.stop == CauseTooMany:
+		d.reason = fmt.Sprintf("it came to max_dynamic_tasks, %d", d.limits.MaxDynamicTasks)
+		return RunFailed
+	case tally.failed > 0 && d.unhandled():
+		return RunFailed
+	case tally.cancelled > 0:
+		d.reason = "task runs that were cancelled before it was reopened did not run again"
+		return RunCancelled
+	}
+	return RunCompleted
+}
+
+// dropRunTimer forgets the time that the whole run has, unless that has passed.
+func (d *draft) dropRunTimer() {
+	if d.run.Options.TimeoutSeconds <= 0 || d.stop == CauseRunTimeout {
+		return
+	}
+	set := len(d.change.SetTimers)
+	d.change.SetTimers = slices.DeleteFunc(d.change.SetTimers, func(timer Timer) bool { return timer.Kind == TimerRun })
+	if len(d.change.SetTimers) == set {
+		d.change.DropTimers = append(d.change.DropTimers, Timer{Node: RunNode, Kind: TimerRun})
+	}
+}
+
+// unhandled tells whether a task run failed and no direct dependent dealt with that.
+func (d *draft) unhandled() bool {
+	for number := range int32(d.graph.Len()) { //nolint:gosec // a number of nodes
+		if d.peek(number).Status == TaskFailed && !d.handled(number, true) {
+			return true
+		}
+	}
+	return false
+}
+
+// handled tells whether a direct dependent dealt with the node's failure, or, before it could start, may. A
+// failed item is the matter of the dependents of its group.
+func (d *draft) handled(number int32, over bool) bool {
+	if d.graph.plain {
+		return false
+	}
+	item := d.graph.Scheduling(number).Item
+	for _, dependent := range d.graph.Dependents(number) {
+		scheduling, state := d.graph.Scheduling(dependent), d.peek(dependent)
+		switch {
+		case item && scheduling.Group:
+			if d.handled(dependent, over) {
+				return true
+			}
+		case !scheduling.Rule.handles():
+		case state.Status == TaskCompleted, state.Attempt > 0 && state.Status != TaskSkipped, !over && !state.Status.Ended():
+			return true
+		}
+	}
+	return false
+}
+
+// CountsStale tells that the stored counts of a run that is under way are behind: an
 // EventCount writes them.
-func (r *Run) CountsStale() bool { return r.Status == RunRunning && r.tally != r.counted }
+func (r *Run) CountsStale() bool {
+	return (r.Status == RunRunning || r.Status == RunPaused) && r.tally != r.counted
+}
 
 func taskChangeOf(result *Result) TaskChange {
 	return TaskChange{

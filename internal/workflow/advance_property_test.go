@@ -16,7 +16,7 @@ import (
 // order, twice, late and stale, cancels, crashes, and changes cut anywhere. After each
 // call it checks what rows.commit and sameRun check, and:
 //
-//   - no task is queued before all its dependencies completed;
+//   - no task is queued before its trigger rule lets it start;
 //   - stale events change nothing;
 //   - Advance leaves the run alone;
 //   - every run ends once all that was dispatched is answered;
@@ -126,6 +126,7 @@ func drawGraph(t *rapid.T) *Graph {
 			}
 		}
 		nodes[number] = Node{Name: fmt.Sprint(number), Spec: number, Dependencies: slices.Sorted(maps.Keys(parents))}
+		specs[number].Rule = rapid.SampledFrom(TriggerRules).Draw(t, "rule")
 		specs[number].Retries = Retries{
 			Count:        rapid.IntRange(0, 2).Draw(t, "retries"),
 			DelaySeconds: float64(rapid.IntRange(0, 1).Draw(t, "delay")),
@@ -194,11 +195,17 @@ func (o outcomes) ends(graph *Graph, maxRescues int) []TaskStatus {
 		if ends[node] != TaskPending {
 			return ends[node]
 		}
-		ends[node] = o.alone(node, graph.Scheduling(node).Retries.Count, maxRescues)
+		var parents []TaskStatus
 		for _, parent := range graph.Parents(node) {
-			if end(parent) != TaskCompleted {
-				ends[node] = TaskUpstreamFailed
-			}
+			parents = append(parents, end(parent))
+		}
+		switch fateOf(graph.Scheduling(node).Rule, parents) {
+		case fateStarts:
+			ends[node] = o.alone(node, graph.Scheduling(node).Retries.Count, maxRescues)
+		case fateSkips:
+			ends[node] = TaskSkipped
+		default:
+			ends[node] = TaskUpstreamFailed
 		}
 		return ends[node]
 	}
@@ -245,8 +252,8 @@ type simulation struct {
 }
 
 func newSimulation(t *rapid.T, withCancel bool) *simulation {
-	s := &simulation{graph: drawGraph(t), rows: newRows(), now: scenarioStart, withdrawn: map[Member]bool{}, withCancel: withCancel}
-	s.plan = drawOutcomes(t, s.graph)
+	s := &simulation{graph: drawGraph(t), now: scenarioStart, withdrawn: map[Member]bool{}, withCancel: withCancel}
+	s.rows, s.plan = newRows(s.graph, RunOptions{}), drawOutcomes(t, s.graph)
 	s.limits = Limits{Rows: rapid.SampledFrom([]int{1, 2, 3, 2000}).Draw(t, "rows"), MaxRescues: rapid.IntRange(0, 2).Draw(t, "rescues")}
 	s.run = NewRun(RunID{15: 1}, "test", s.graph, false)
 	return s
@@ -285,7 +292,7 @@ func (s *simulation) step(t *rapid.T) {
 	case "stale":
 		s.stale(t)
 	case "crash":
-		restored, err := s.rows.restore(s.run.ID, s.graph)
+		restored, err := s.rows.restore(s.run.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -356,18 +363,17 @@ func (s *simulation) feed(t *rapid.T, events ...Event) {
 		if len(change.Tasks)+len(change.Withdraw) > s.limits.Rows && len(change.Tasks)+len(change.Withdraw) > 1 {
 			t.Fatalf("a change of %d rows, with a limit of %d", len(change.Tasks)+len(change.Withdraw), s.limits.Rows)
 		}
-		for _, member := range change.Queue {
-			for _, parent := range s.graph.Parents(member.Node) {
-				if status := s.rows.tasks[parent].Status; status != TaskCompleted && !completedBy(change, parent) {
-					t.Fatalf("node %d is queued while node %d, which it depends on, is %v", member.Node, parent, status)
-				}
-			}
-		}
 		if err := s.rows.commit(change); err != nil {
 			t.Fatalf("after %+v: %v", events[:used], err)
 		}
+		for _, member := range change.Queue {
+			parents := s.rows.parentsOf(s.graph, member.Node)
+			if rule := s.graph.Scheduling(member.Node).Rule; fateOf(rule, parents) != fateStarts {
+				t.Fatalf("node %d (%s) is queued while what it depends on is %v", member.Node, rule, parents)
+			}
+		}
 		s.run.Apply(change)
-		restored, err := s.rows.restore(s.run.ID, s.graph)
+		restored, err := s.rows.restore(s.run.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -382,16 +388,12 @@ func (s *simulation) feed(t *rapid.T, events ...Event) {
 	}
 }
 
-func completedBy(change *Change, node int32) bool {
-	return slices.ContainsFunc(change.Tasks, func(row TaskChange) bool { return row.Node == node && row.Status == TaskCompleted })
-}
-
 // checkEnd compares the end of the run with what the rules say.
 func (s *simulation) checkEnd(t *rapid.T) {
 	if len(s.rows.timers) > 0 {
 		t.Fatalf("timers are left after the end: %v", s.rows.timers)
 	}
-	failed, cancelled := s.rows.count(TaskFailed) > 0, s.rows.count(TaskCancelled) > 0
+	failed, cancelled := s.rows.failures(s.graph), s.rows.count(TaskCancelled) > 0
 	want := RunCompleted
 	switch {
 	case cancelled:

@@ -74,6 +74,7 @@ type Parameter struct {
 	Description string `json:"description,omitempty"`
 	// Default is the value when nothing else gives one; empty when there is none.
 	Default Value `json:"default,omitempty"`
+	Check
 }
 
 // Retries says how often and when a failed attempt is tried again.
@@ -103,6 +104,14 @@ type Task struct {
 	TimeoutSeconds float64           `json:"timeout_seconds,omitempty"`
 	Retries        Retries           `json:"retries,omitzero"`
 	Env            map[string]string `json:"env,omitempty"`
+	// ParameterSets are ids, applied in order.
+	ParameterSets   []string    `json:"parameter_sets,omitempty"`
+	EvaluationPoint bool        `json:"evaluation_point,omitempty"`
+	Approval        *Approval   `json:"approval,omitempty"`
+	TriggerRule     TriggerRule `json:"trigger_rule,omitempty"`
+	ForEach         *ForEach    `json:"for_each,omitempty"`
+	// FreshForSeconds is how old a success may be that is reused in outcome scheduling; 0 for never.
+	FreshForSeconds float64 `json:"fresh_for_seconds,omitempty"`
 }
 
 // DAG is the definition of an explicit graph, as a user wrote it.
@@ -114,6 +123,13 @@ type DAG struct {
 	Tasks       []DAGTask        `json:"tasks"`
 	Context     string           `json:"context,omitempty"`
 	Variables   map[string]Value `json:"variables,omitempty"`
+	DAGs        []DAGGroup       `json:"dags,omitempty"`
+	Schedule    *Schedule        `json:"schedule,omitempty"`
+	// MaxActiveRuns, MaxParallel and TimeoutSeconds are 0 where there is no bound.
+	MaxActiveRuns  int       `json:"max_active_runs,omitempty"`
+	MaxParallel    int       `json:"max_parallel,omitempty"`
+	TimeoutSeconds float64   `json:"timeout_seconds,omitempty"`
+	OnFailure      OnFailure `json:"on_failure,omitempty"`
 }
 
 // DAGTask is one entry of a DAG's tasks: a reference to a task with what it

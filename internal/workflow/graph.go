@@ -1,6 +1,9 @@
 package workflow
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // Scheduling is the part of a TaskSpec that a writer needs.
 type Scheduling struct {
@@ -9,11 +12,41 @@ type Scheduling struct {
 	Requires []string
 	Priority int
 	Retries  Retries
+	Rule     TriggerRule // never empty
+	// EvaluationPoint tells that the task's result decides what goes on.
+	EvaluationPoint bool
+	// Group marks the node that stands for the items of a task; Unexpanded one whose items are not known yet. Item marks
+	// one of the items.
+	Group, Unexpanded, Item bool
+	// Template is, for a group whose items came from a reference, the specification with that reference.
+	Template Hash
+	// Approval tells that the task waits for a person, at most ApprovalSeconds where that is not 0.
+	Approval        bool
+	ApprovalSeconds float64
 }
 
 // SchedulingOf is the part of spec that a writer needs; hash is the spec's.
 func SchedulingOf(spec *TaskSpec, hash Hash) Scheduling {
-	return Scheduling{Spec: hash, Queue: spec.Queue, Requires: spec.Requires, Priority: spec.Priority, Retries: spec.Retries}
+	scheduling := Scheduling{
+		Spec: hash, Queue: spec.Queue, Requires: spec.Requires, Priority: spec.Priority, Retries: spec.Retries,
+		Rule: cmp.Or(spec.TriggerRule, RuleAllSuccess), EvaluationPoint: spec.EvaluationPoint, Group: spec.ForEach != nil, Item: spec.Item != nil,
+	}
+	if spec.ForEach != nil {
+		scheduling.Unexpanded = spec.ForEach.Reference != ""
+		if template, err := parseUUID(spec.ForEach.Template); err == nil {
+			scheduling.Template = template
+		}
+	}
+	if spec.Approval != nil {
+		scheduling.Approval, scheduling.ApprovalSeconds = true, spec.Approval.TimeoutSeconds
+	}
+	return scheduling
+}
+
+// GrownNode is a node that was added to a run, or one whose parents changed.
+type GrownNode struct {
+	Node
+	Number int32
 }
 
 // Graph is a plan in the form that a writer keeps in memory: integers only, about
@@ -27,6 +60,11 @@ type Graph struct {
 	parent     []int32
 	dependAt   []int32
 	dependents []int32
+	// plain tells that all rules are RuleAllSuccess and no node is more than a task.
+	plain bool
+	// names are those of the nodes that were added, which begin at number named.
+	names []string
+	named int
 }
 
 // NewGraph makes a graph of nodes (their names are not kept). It errs when an
@@ -38,7 +76,7 @@ func NewGraph(nodes []Node, specs []Scheduling) (*Graph, error) {
 		edges += len(node.Dependencies)
 	}
 	graph := &Graph{
-		Specs: specs, spec: make([]int32, count),
+		Specs: specs, spec: make([]int32, count), named: count,
 		parentAt: make([]int32, count+1), parent: make([]int32, 0, edges),
 		dependAt: make([]int32, count+1), dependents: make([]int32, edges),
 	}
@@ -56,22 +94,93 @@ func NewGraph(nodes []Node, specs []Scheduling) (*Graph, error) {
 		graph.parent = append(graph.parent, node.Dependencies...)
 		graph.parentAt[number+1] = int32(len(graph.parent)) //nolint:gosec // bounded by the plan's size
 	}
+	graph.link()
+	return graph, nil
+}
+
+// link derives the dependents from the parents, whose number per node stands in dependAt, one place on.
+func (g *Graph) link() {
+	count := len(g.spec)
 	for number := range count {
-		graph.dependAt[number+1] += graph.dependAt[number]
+		g.dependAt[number+1] += g.dependAt[number]
 	}
 	next := make([]int32, count)
-	copy(next, graph.dependAt[:count])
-	for number, node := range nodes {
-		for _, parent := range node.Dependencies {
-			graph.dependents[next[parent]] = int32(number) //nolint:gosec // a node number
+	copy(next, g.dependAt[:count])
+	for number := range count {
+		for _, parent := range g.Parents(int32(number)) { //nolint:gosec // a node number
+			g.dependents[next[parent]] = int32(number) //nolint:gosec // a node number
 			next[parent]++
 		}
 	}
-	return graph, nil
+	g.plain = true
+	for i := range g.Specs {
+		spec := &g.Specs[i]
+		if spec.Rule != RuleAllSuccess && spec.Rule != "" || spec.EvaluationPoint || spec.Group || spec.Approval {
+			g.plain = false
+		}
+	}
+}
+
+// Grow is a graph with more specifications, and with nodes that are new or have other parents than before. New
+// nodes continue the numbers. It errs when an index is out of range, which a stored run never has.
+func (g *Graph) Grow(specs []Scheduling, nodes []GrownNode) (*Graph, error) {
+	count := g.Len()
+	for i := range nodes {
+		count = max(count, int(nodes[i].Number)+1)
+	}
+	changed := make([]*GrownNode, count)
+	for i := range nodes {
+		if nodes[i].Number < 0 || changed[nodes[i].Number] != nil {
+			return nil, fmt.Errorf("node %d is there twice", nodes[i].Number)
+		}
+		changed[nodes[i].Number] = &nodes[i]
+	}
+	grown := &Graph{
+		Specs: append(g.Specs[:len(g.Specs):len(g.Specs)], specs...), spec: make([]int32, count),
+		parentAt: make([]int32, count+1), parent: make([]int32, 0, len(g.parent)+2*len(nodes)), dependAt: make([]int32, count+1),
+		names: make([]string, count-g.named), named: g.named,
+	}
+	copy(grown.names, g.names)
+	for number := range count {
+		var parents []int32
+		switch node := changed[number]; {
+		case node != nil:
+			grown.spec[number], parents = node.Spec, node.Dependencies
+			if number >= g.named {
+				grown.names[number-g.named] = node.Name
+			}
+		case number < g.Len():
+			grown.spec[number], parents = g.spec[number], g.Parents(int32(number)) //nolint:gosec // a node number
+		default:
+			return nil, fmt.Errorf("node %d is missing", number)
+		}
+		if spec := grown.spec[number]; spec < 0 || int(spec) >= len(grown.Specs) {
+			return nil, fmt.Errorf("node %d has the unknown specification %d", number, spec)
+		}
+		for _, parent := range parents {
+			if parent < 0 || int(parent) >= count || int(parent) == number {
+				return nil, fmt.Errorf("node %d depends on the impossible node %d", number, parent)
+			}
+			grown.dependAt[parent+1]++
+		}
+		grown.parent = append(grown.parent, parents...)
+		grown.parentAt[number+1] = int32(len(grown.parent)) //nolint:gosec // bounded by the run's size
+	}
+	grown.dependents = make([]int32, len(grown.parent))
+	grown.link()
+	return grown, nil
 }
 
 // Len is the number of nodes.
 func (g *Graph) Len() int { return len(g.spec) }
+
+// addedName is the name of a node that was added; empty for one of the plan.
+func (g *Graph) addedName(node int32) string {
+	if at := int(node) - g.named; at >= 0 && at < len(g.names) {
+		return g.names[at]
+	}
+	return ""
+}
 
 // SpecIndex is the index in Specs of the node's specification.
 func (g *Graph) SpecIndex(node int32) int32 { return g.spec[node] }

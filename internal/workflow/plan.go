@@ -19,6 +19,21 @@ type TaskSpec struct {
 	Retries        Retries           `json:"retries,omitzero"`
 	Parameters     map[string]Value  `json:"parameters,omitempty"`
 	Env            map[string]string `json:"env,omitempty"`
+	// Variant is the parameter set of the dependency that asked for the task; empty for none. Its values
+	// are in Parameters already.
+	Variant string `json:"variant,omitempty"`
+	// Variables are those of the nested DAG that the task is of: over the run's, under Parameters.
+	Variables map[string]Value `json:"variables,omitempty"`
+	// Checks are what the values of parameters must obey, where that is anything.
+	Checks          map[string]Check `json:"checks,omitempty"`
+	EvaluationPoint bool             `json:"evaluation_point,omitempty"`
+	Approval        *Approval        `json:"approval,omitempty"`
+	TriggerRule     TriggerRule      `json:"trigger_rule,omitempty"`
+	FreshForSeconds float64          `json:"fresh_for_seconds,omitempty"`
+	// ForEach marks the node that stands for all items: it starts no process, and ends when the task runs
+	// of its items have ended. They have an Item, and else the same specification.
+	ForEach *ForEach `json:"for_each,omitempty"`
+	Item    *Item    `json:"item,omitempty"`
 }
 
 // Encode gives the stored form of the spec (JSON with sorted keys) and its hash.
@@ -72,13 +87,19 @@ func (p *Plan) Hash(specs []Hash) Hash {
 type RunValues struct {
 	// Variables are those of the context and the DAG, resolved: under the spec's parameters.
 	Variables map[string]Value `json:"variables,omitempty"`
-	// Parameters are those given when scheduling, by task id: over the spec's parameters and env.
-	Parameters map[string]map[string]Value `json:"parameters,omitempty"`
-	// Env is the environment given when scheduling: over everything.
+	// Updates are what evaluation points changed, in order: over the spec's parameters and env.
+	Updates []ValueUpdate `json:"-"`
+	// Env is the environment given when scheduling: over all of these.
 	Env map[string]string `json:"env,omitempty"`
+	// Parameters are those given when scheduling, by task id, with those of parameter sets: over everything.
+	Parameters map[string]map[string]Value `json:"parameters,omitempty"`
+	// Sensitive are those of them that are shown nowhere. They are stored apart.
+	Sensitive map[string]map[string]Value `json:"-"`
+	// Macros is nil when no value has a macro.
+	Macros *Macros `json:"macros,omitempty"`
 }
 
 // IsZero tells whether there are no values.
 func (v *RunValues) IsZero() bool {
-	return len(v.Variables) == 0 && len(v.Parameters) == 0 && len(v.Env) == 0
+	return len(v.Variables) == 0 && len(v.Parameters) == 0 && len(v.Env) == 0 && len(v.Updates) == 0 && len(v.Sensitive) == 0 && v.Macros == nil
 }

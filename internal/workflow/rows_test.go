@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,11 +12,18 @@ import (
 // rows keeps what Changes write, in the way of a backend, and refuses whatever a
 // database with good constraints would refuse.
 type rows struct {
+	plan    *Graph
+	options RunOptions
+
 	run      RunChange
 	tasks    map[int32]TaskChange
-	attempts map[attemptKey]AttemptChange
+	attempts map[attemptKey]attemptRow
 	timers   map[timerKey]time.Time
 	events   []RunEvent
+	outputs  map[int32]Value
+	nodes    map[int32]nodeRow // that were added, or have other parents than in the plan
+	specs    map[Hash][]byte
+	update   ValueUpdate // all of them, one over the other
 }
 
 type attemptKey struct {
@@ -23,25 +31,43 @@ type attemptKey struct {
 	attempt uint16
 }
 
+type attemptRow struct {
+	AttemptChange
+	retired bool
+}
+
 type timerKey struct {
 	node int32
 	kind TimerKind
 }
 
-func newRows() *rows {
+// nodeRow names the specification by its hash: its number holds for one graph in memory only.
+type nodeRow struct {
+	name         string
+	spec         Hash
+	dependencies []int32
+}
+
+func newRows(plan *Graph, options RunOptions) *rows {
 	return &rows{
-		tasks: map[int32]TaskChange{}, attempts: map[attemptKey]AttemptChange{}, timers: map[timerKey]time.Time{},
+		plan: plan, options: options,
+		tasks: map[int32]TaskChange{}, attempts: map[attemptKey]attemptRow{}, timers: map[timerKey]time.Time{},
+		outputs: map[int32]Value{}, nodes: map[int32]nodeRow{}, specs: map[Hash][]byte{},
 	}
 }
+
+type report func(format string, args ...any)
 
 // commit stores the change, and says everything that is wrong with it.
 func (r *rows) commit(change *Change) error {
 	var wrong []error
 	report := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 
-	if r.run.Status.Ended() && !change.Empty() {
+	if r.run.Status.Ended() && !change.Empty() && (change.Run == nil || !change.Run.Reopened) {
 		report("the run has ended as %v, and yet there is a change", r.run.Status)
 	}
+	r.commitGraph(change, report)
+	r.undo(change, report)
 	for _, attempt := range change.Attempts {
 		key := attemptKey{attempt.Node, attempt.Attempt}
 		if _, ok := r.attempts[key]; ok {
@@ -50,8 +76,43 @@ func (r *rows) commit(change *Change) error {
 		if current := r.tasks[attempt.Node]; current.Attempt != attempt.Attempt || current.Status != TaskQueued {
 			report("attempt %d of node %d is superseded, but attempt %d is %v", attempt.Attempt, attempt.Node, current.Attempt, current.Status)
 		}
-		r.attempts[key] = attempt
+		r.attempts[key] = attemptRow{attempt, false}
 	}
+	r.commitTasks(change, report)
+	r.commitTimers(change, report)
+	r.commitRun(change, report)
+	return errors.Join(wrong...)
+}
+
+// undo lets rows go, and makes others attempts: by what a person did.
+func (r *rows) undo(change *Change, report report) {
+	for _, node := range change.Reset {
+		if row, ok := r.tasks[node]; !ok || !row.Status.Ended() || row.Attempt > 0 {
+			report("node %d is reset, but its row is %v with the attempt %d", node, row.Status, row.Attempt)
+		}
+		delete(r.tasks, node)
+	}
+	for _, node := range change.Retire {
+		row, ok := r.tasks[node]
+		if !ok || !row.Status.Ended() || row.Attempt == 0 {
+			report("node %d is retired, but its row is %v with the attempt %d", node, row.Status, row.Attempt)
+		}
+		key := attemptKey{node, row.Attempt}
+		superseded, ok := r.attempts[key] // when it was cancelled while it waited for the next one
+		if !ok {
+			superseded.AttemptChange = AttemptChange{
+				Node: node, Attempt: row.Attempt, Status: row.Status, StartTime: row.StartTime, EndTime: row.EndTime,
+				ExitCode: row.ExitCode, Agent: row.Agent, Cause: row.Cause, Reason: row.Reason,
+			}
+		}
+		superseded.retired = true
+		r.attempts[key] = superseded
+		delete(r.outputs, node)
+		r.tasks[node] = TaskChange{Node: node, Status: TaskWaiting, Attempt: row.Attempt, Delivery: row.Delivery, QueuedTime: row.QueuedTime}
+	}
+}
+
+func (r *rows) commitTasks(change *Change, report report) {
 	queued := map[Member]bool{}
 	seen := map[int32]bool{}
 	for _, row := range change.Tasks {
@@ -72,18 +133,25 @@ func (r *rows) commit(change *Change) error {
 		if exists && row.Status.Ended() && (row.Attempt != earlier.Attempt || row.Delivery != earlier.Delivery) {
 			report("node %d ends as %d/%d, its row is %d/%d", row.Node, row.Attempt, row.Delivery, earlier.Attempt, earlier.Delivery)
 		}
-		if row.Attempt == 0 && row.Status != TaskCancelled && row.Status != TaskUpstreamFailed {
-			report("node %d is %v without an attempt", row.Node, row.Status)
+		if row.Attempt == 0 && !endsWithoutAttempt(row.Status, row.Cause) || (row.Attempt == 0) != (row.Delivery == 0) {
+			report("node %d is %v because of %v as %d/%d", row.Node, row.Status, row.Cause, row.Attempt, row.Delivery)
+		}
+		if row.First && row.Attempt > 1 || row.First && row.Status == TaskQueued && row.Delivery > 1 {
+			report("node %d begins as %d/%d", row.Node, row.Attempt, row.Delivery)
 		}
 		switch row.Status {
 		case TaskPending, TaskRunning:
 			report("node %d is stored as %v", row.Node, row.Status)
 		case TaskQueued:
-			if row.QueuedTime.IsZero() {
-				report("node %d is queued without a time", row.Node)
+			if row.QueuedTime.IsZero() || row.Cause != CauseNone {
+				report("node %d is queued at %v because of %v", row.Node, row.QueuedTime, row.Cause)
 			}
 			queued[Member{change.ID, row.Node, row.Attempt, row.Delivery}] = true
-		case TaskWaiting, TaskCompleted, TaskFailed, TaskSkipped, TaskUpstreamFailed, TaskCancelled:
+		case TaskWaiting:
+			if row.Cause != CauseNone && row.Cause != CauseApproval && row.Cause != CausePaused {
+				report("node %d waits because of %v", row.Node, row.Cause)
+			}
+		case TaskCompleted, TaskFailed, TaskSkipped, TaskUpstreamFailed, TaskCancelled:
 		}
 		seen[row.Node] = true
 		if row.QueuedTime.IsZero() {
@@ -100,73 +168,107 @@ func (r *rows) commit(change *Change) error {
 	for member := range queued {
 		report("%v became queued, but is not to be dispatched", member)
 	}
-	for _, member := range change.Withdraw {
+	for _, member := range slices.Concat(change.Withdraw, change.Hold) {
 		row := r.tasks[member.Node]
 		if row.Status != TaskQueued || row.Attempt != member.Attempt || row.Delivery != member.Delivery {
-			report("%v is to be withdrawn, but is %v %d/%d", member, row.Status, row.Attempt, row.Delivery)
+			report("%v is to be taken back, but is %v %d/%d", member, row.Status, row.Attempt, row.Delivery)
 		}
 		if seen[member.Node] {
-			report("%v is to be withdrawn by the change that queues it", member)
+			report("%v is to be taken back by the change that queues it", member)
 		}
 	}
-	r.commitTimers(change, report)
-	r.commitRun(change, report)
-	return errors.Join(wrong...)
+	for _, output := range change.Outputs {
+		if r.tasks[output.Node].Status != TaskCompleted || !seen[output.Node] {
+			report("node %d gave something, and is %v", output.Node, r.tasks[output.Node].Status)
+		}
+		r.outputs[output.Node] = output.Body
+	}
 }
 
-func (r *rows) commitTimers(change *Change, report func(string, ...any)) {
+func endsWithoutAttempt(status TaskStatus, cause Cause) bool {
+	switch status {
+	case TaskCancelled, TaskUpstreamFailed, TaskSkipped:
+		return true
+	case TaskCompleted:
+		return cause == CauseGroup || cause == CauseKept
+	case TaskFailed:
+		return cause == CauseEvaluation
+	case TaskPending, TaskQueued, TaskRunning, TaskWaiting:
+	}
+	return false
+}
+
+func (r *rows) commitTimers(change *Change, report report) {
 	for _, timer := range change.DropTimers {
 		key := timerKey{timer.Node, timer.Kind}
 		if _, ok := r.timers[key]; !ok {
-			report("the timer of node %d is dropped, but there is none", timer.Node)
+			report("the timer %d of node %d is dropped, but there is none", timer.Kind, timer.Node)
 		}
 		delete(r.timers, key)
 	}
 	for _, timer := range change.SetTimers {
 		key := timerKey{timer.Node, timer.Kind}
 		if _, ok := r.timers[key]; ok {
-			report("node %d gets a second timer", timer.Node)
+			report("node %d gets a second timer %d", timer.Node, timer.Kind)
 		}
 		r.timers[key] = timer.Due
 	}
+	graph, err := r.graph()
+	if err != nil {
+		return // and reported before
+	}
 	for node, row := range r.tasks {
 		_, timed := r.timers[timerKey{node, TimerRetry}]
-		if timed != (row.Status == TaskWaiting) {
-			report("node %d is %v; that it has a timer is %v", node, row.Status, timed)
+		if timed != (row.Status == TaskWaiting && row.Cause == CauseNone) {
+			report("node %d is %v (%v); that it has a timer is %v", node, row.Status, row.Cause, timed)
+		}
+		_, timed = r.timers[timerKey{node, TimerApproval}]
+		if timed != (row.Status == TaskWaiting && row.Cause == CauseApproval && graph.Scheduling(node).ApprovalSeconds > 0) {
+			report("node %d is %v (%v); that it has a timer of its approval is %v", node, row.Status, row.Cause, timed)
 		}
 	}
 }
 
-func (r *rows) commitRun(change *Change, report func(string, ...any)) {
+func (r *rows) commitRun(change *Change, report report) {
 	r.events = append(r.events, change.Events...)
-	if change.Run == nil {
-		return
-	}
-	run := *change.Run
-	if run.Status < r.run.Status || run.Status == RunPending || r.run.Status.Ended() {
-		report("the run goes from %v to %v", r.run.Status, run.Status)
-	}
-	if run.Status.Ended() != !run.EndTime.IsZero() || run.StartTime.IsZero() {
-		report("the run is %v with the times %v and %v", run.Status, run.StartTime, run.EndTime)
-	}
-	if !r.run.StartTime.IsZero() && !run.StartTime.Equal(r.run.StartTime) {
-		report("the run starts a second time")
-	}
-	if completed, failed := r.count(TaskCompleted), r.count(TaskFailed); run.Completed != completed || run.Failed != failed {
-		report("the counts say %d completed and %d failed, the rows %d and %d", run.Completed, run.Failed, completed, failed)
-	}
-	if run.Status.Ended() {
-		ended := 0
-		for _, row := range r.tasks {
-			if row.Status.Ended() {
-				ended++
-			}
+	if change.Update != nil {
+		if change.Run == nil || change.Run.Version <= r.run.Version {
+			report("the values are another version, but the version is the same")
 		}
-		if ended != run.Total {
+		r.update.merge(change.Update)
+	}
+	if run := change.Run; run != nil {
+		before := r.run
+		switch {
+		case run.Status == RunPending, before.Status == RunPaused && run.Status == RunPending,
+			run.Reopened != before.Status.Ended():
+			report("the run goes from %v to %v", before.Status, run.Status)
+		case run.Status.Ended() != !run.EndTime.IsZero() || run.StartTime.IsZero():
+			report("the run is %v with the times %v and %v", run.Status, run.StartTime, run.EndTime)
+		case !before.StartTime.IsZero() && !run.StartTime.Equal(before.StartTime):
+			report("the run starts a second time")
+		case run.Version < before.Version, change.Update == nil && run.Version != before.Version:
+			report("the version goes from %d to %d", before.Version, run.Version)
+		}
+		if completed, failed := r.count(TaskCompleted), r.count(TaskFailed); run.Completed != completed || run.Failed != failed {
+			report("the counts say %d completed and %d failed, the rows %d and %d", run.Completed, run.Failed, completed, failed)
+		}
+		if ended := r.ended(); run.Status.Ended() && ended != run.Total {
 			report("the run ends as %v with %d of %d task runs ended", run.Status, ended, run.Total)
 		}
+		if !run.LogicalDate.IsZero() && run.Status != RunCompleted {
+			report("the logical date has succeeded with the run %v", run.Status)
+		}
+		r.run = *run
 	}
-	r.run = run
+	if r.run.Total > 0 && r.run.Total != r.len() {
+		report("the run has %d nodes and says %d", r.len(), r.run.Total)
+	}
+	_, timed := r.timers[timerKey{RunNode, TimerRun}]
+	under := r.run.Status == RunRunning || r.run.Status == RunPaused
+	if timed != (under && r.options.TimeoutSeconds > 0 && r.run.Stop != CauseRunTimeout) {
+		report("the run is %v (%v); that it has a timer is %v", r.run.Status, r.run.Stop, timed)
+	}
 }
 
 func (r *rows) count(status TaskStatus) (count int) {
@@ -178,15 +280,97 @@ func (r *rows) count(status TaskStatus) (count int) {
 	return count
 }
 
+func (r *rows) ended() (count int) {
+	for _, row := range r.tasks {
+		if row.Status.Ended() {
+			count++
+		}
+	}
+	return count
+}
+
+// commitGraph stores the nodes of the change.
+func (r *rows) commitGraph(change *Change, report report) {
+	for _, spec := range change.Specs {
+		r.specs[spec.Scheduling.Spec] = spec.Body
+	}
+	seen := map[int32]bool{}
+	count := r.len()
+	for _, node := range change.Nodes {
+		if seen[node.Number] || node.Name == "" {
+			report("node %d (%q) is there twice, or has no name", node.Number, node.Name)
+		}
+		seen[node.Number] = true
+		r.nodes[node.Number] = nodeRow{node.Name, change.graph.Specs[node.Spec].Spec, slices.Clone(node.Dependencies)}
+	}
+	names := map[string]int32{}
+	for number, node := range r.nodes {
+		if other, ok := names[node.name]; ok {
+			report("nodes %d and %d are called %q", number, other, node.name)
+		}
+		names[node.name] = number
+	}
+	if r.len() < count {
+		report("the run has lost nodes")
+	}
+	if _, err := r.graph(); err != nil {
+		report("%w", err)
+	}
+}
+
+func (r *rows) len() int {
+	count := r.plan.Len()
+	for number := range r.nodes {
+		count = max(count, int(number)+1)
+	}
+	return count
+}
+
+// graph is the plan's with all that was added.
+func (r *rows) graph() (*Graph, error) {
+	if len(r.nodes) == 0 {
+		return r.plan, nil
+	}
+	index := map[Hash]int32{}
+	for i := range r.plan.Specs {
+		index[r.plan.Specs[i].Spec] = int32(i)
+	}
+	var specs []Scheduling
+	nodes := make([]GrownNode, 0, len(r.nodes))
+	for _, number := range slices.Sorted(maps.Keys(r.nodes)) {
+		row := r.nodes[number]
+		spec, ok := index[row.spec]
+		if !ok {
+			spec = int32(len(r.plan.Specs) + len(specs))
+			task := new(TaskSpec)
+			if err := json.Unmarshal(r.specs[row.spec], task); err != nil {
+				return nil, fmt.Errorf("the specification of node %d: %w", number, err)
+			}
+			index[row.spec], specs = spec, append(specs, SchedulingOf(task, row.spec))
+		}
+		nodes = append(nodes, GrownNode{Number: number, Node: Node{Name: row.name, Spec: spec, Dependencies: row.dependencies}})
+	}
+	return r.plan.Grow(specs, nodes)
+}
+
 // restore makes a run of the rows alone, as a writer does after a crash.
-func (r *rows) restore(id RunID, graph *Graph) (*Run, error) {
+func (r *rows) restore(id RunID) (*Run, error) {
+	graph, err := r.graph()
+	if err != nil {
+		return nil, err
+	}
 	nodes := make([]StoredNode, 0, len(r.tasks))
 	for _, number := range slices.Sorted(maps.Keys(r.tasks)) {
 		row := r.tasks[number]
 		state := NodeState{Status: row.Status, Attempt: row.Attempt, Delivery: row.Delivery}
+		if row.Status == TaskWaiting {
+			state.Waits = row.Cause
+		}
 		for attempt := uint16(1); attempt <= row.Attempt; attempt++ {
 			superseded, ok := r.attempts[attemptKey{number, attempt}]
 			switch {
+			case superseded.retired:
+				state.Retried = 0
 			case !ok || superseded.Cause == CauseAgentStopped:
 			case superseded.Cause == CauseAgentLost:
 				state.Rescued++
@@ -196,7 +380,10 @@ func (r *rows) restore(id RunID, graph *Graph) (*Run, error) {
 		}
 		nodes = append(nodes, StoredNode{number, state})
 	}
-	return RestoreRun(id, "test", graph, false, StoredRun{r.run.Status, r.run.StartTime, r.run.CancelTime}, nodes)
+	return RestoreRun(id, "test", graph, false, StoredRun{
+		Status: r.run.Status, StartTime: r.run.StartTime, CancelTime: r.run.CancelTime, Stop: r.run.Stop, Version: r.run.Version,
+		Options: r.options, Planned: r.plan.Len(),
+	}, nodes)
 }
 
 // sameRun says how the restored run differs from the live one in what matters for
@@ -204,12 +391,17 @@ func (r *rows) restore(id RunID, graph *Graph) (*Run, error) {
 func sameRun(live, restored *Run) error {
 	var wrong []error
 	report := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
-	if live.Status != restored.Status || !live.StartTime.Equal(restored.StartTime) || !live.CancelTime.Equal(restored.CancelTime) {
-		report("the restored run is %v (%v, %v), the live one %v (%v, %v)",
-			restored.Status, restored.StartTime, restored.CancelTime, live.Status, live.StartTime, live.CancelTime)
+	if live.Status != restored.Status || !live.StartTime.Equal(restored.StartTime) || !live.CancelTime.Equal(restored.CancelTime) ||
+		live.Stop != restored.Stop || live.Version != restored.Version || live.planned != restored.planned {
+		report("the restored run is %v (%v, %v, %v, version %d, planned %d), the live one %v (%v, %v, %v, version %d, planned %d)",
+			restored.Status, restored.StartTime, restored.CancelTime, restored.Stop, restored.Version, restored.planned,
+			live.Status, live.StartTime, live.CancelTime, live.Stop, live.Version, live.planned)
 	}
 	if live.tally != restored.tally {
 		report("the restored tally is %+v, the live one %+v", restored.tally, live.tally)
+	}
+	if err := sameGraph(live.Graph, restored.Graph); err != nil {
+		return errors.Join(append(wrong, err)...)
 	}
 	for number := range live.Nodes {
 		one, other := live.Nodes[number], restored.Nodes[number]
@@ -220,14 +412,14 @@ func sameRun(live, restored *Run) error {
 			report("node %d is restored as %+v, and is %+v", number, other, one)
 		}
 	}
-	if live.CancelTime.IsZero() {
-		// While a run is being cancelled its pending nodes are found by walking over all of them.
-		ready, doomed := todo(live)
-		readyRestored, doomedRestored := todo(restored)
-		if !maps.Equal(ready, readyRestored) || !maps.Equal(doomed, doomedRestored) {
-			report("after restoring %v are to be queued and %v to be given up, live %v and %v", readyRestored, doomedRestored, ready, doomed)
+	switch {
+	case live.Status.Ended():
+	case live.CancelTime.IsZero() && live.Stop == CauseNone:
+		// While a run is ending its nodes are found by walking over all of them.
+		if want, got := todo(live), todo(restored); !maps.Equal(want, got) {
+			report("after restoring there is %v to do, live %v", got, want)
 		}
-	} else {
+	default:
 		for number := range live.Nodes[:live.backlog.cancel] {
 			if status := live.Nodes[number].Status; status == TaskPending || status == TaskWaiting {
 				report("the cancel passed node %d, which is still %v", number, status)
@@ -237,19 +429,49 @@ func sameRun(live, restored *Run) error {
 	return errors.Join(wrong...)
 }
 
-// todo is what the run's backlog still asks for. The lists may name a node twice, or one
-// that was decided since; and what is given up is not queued.
-func todo(run *Run) (ready, doomed map[int32]bool) {
-	ready, doomed = map[int32]bool{}, map[int32]bool{}
-	for _, number := range run.backlog.doomed {
-		if run.Nodes[number].Status == TaskPending {
-			doomed[number] = true
+// todo is what the run's backlog still asks for, by node. The lists may name a node twice, or one that was decided
+// since; and what is given up is not queued. Items are asked for again after a crash, and not as long as the writer lives.
+func todo(run *Run) map[int32]string {
+	all := map[int32]string{}
+	put := func(nodes []int32, what string) {
+		for _, number := range nodes {
+			if run.Nodes[number].Status == TaskPending && all[number] == "" && !run.Graph.Scheduling(number).Unexpanded {
+				all[number] = what
+			}
 		}
 	}
-	for _, number := range run.backlog.ready {
-		if run.Nodes[number].Status == TaskPending && !doomed[number] {
-			ready[number] = true
+	for i := range run.Options.Kept[run.backlog.kept:] {
+		put([]int32{run.Options.Kept[int(run.backlog.kept)+i].Node}, "keep")
+	}
+	put(run.backlog.doomed, "give up")
+	put(run.backlog.skip, "skip")
+	put(run.backlog.ready, "start")
+	for number := range run.Nodes {
+		if state := &run.Nodes[number]; state.Waits == CausePaused && run.Status == RunRunning && number >= int(run.backlog.resume) {
+			all[int32(number)] = "resume"
 		}
 	}
-	return ready, doomed
+	return all
+}
+
+// sameGraph says how two graphs differ. The numbers of specifications may.
+func sameGraph(one, other *Graph) error {
+	if one.Len() != other.Len() {
+		return fmt.Errorf("the restored graph has %d nodes, the live one %d", other.Len(), one.Len())
+	}
+	for number := range int32(one.Len()) {
+		if a, b := one.Scheduling(number).Spec, other.Scheduling(number).Spec; a != b {
+			return fmt.Errorf("node %d is restored with the specification %v, and has %v", number, b, a)
+		}
+		if a, b := one.Parents(number), other.Parents(number); !slices.Equal(a, b) {
+			return fmt.Errorf("node %d is restored with the parents %v, and has %v", number, b, a)
+		}
+		if a, b := one.Dependents(number), other.Dependents(number); !slices.Equal(a, b) {
+			return fmt.Errorf("node %d is restored with the dependents %v, and has %v", number, b, a)
+		}
+		if a, b := one.addedName(number), other.addedName(number); a != b {
+			return fmt.Errorf("node %d is restored with the name %q, and has %q", number, b, a)
+		}
+	}
+	return nil
 }

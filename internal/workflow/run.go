@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -14,6 +15,8 @@ type NodeState struct {
 	Attempt, Delivery uint16
 	// Retried and Rescued count the earlier attempts that used up retries and rescues.
 	Retried, Rescued uint16
+	// Waits is why it is TaskWaiting: CauseNone for a retry's delay, CauseApproval, CausePaused.
+	Waits Cause
 	// open counts the parents that have not ended.
 	open int32
 }
@@ -38,6 +41,15 @@ type Run struct {
 	StartTime time.Time
 	// CancelTime is zero until someone asked to cancel the run.
 	CancelTime time.Time
+	// Stop is why the run ends early, where nobody cancelled it.
+	Stop Cause
+	// Version counts the changes of the run's values by evaluation points.
+	Version int32
+	Options RunOptions
+	// Revision is that of the definitions that the run was planned from.
+	Revision int64
+	// planned is the number of nodes that the run's plan has; the others were added.
+	planned int
 
 	tally     tally
 	backlog   backlog
@@ -46,19 +58,27 @@ type Run struct {
 }
 
 // tally counts the nodes of a run that have ended.
-type tally struct{ ended, completed, failed, cancelled int }
+type tally struct{ ended, completed, failed, cancelled, skipped int }
 
 // backlog is the work that a change was too large to hold. It can always be
 // found again from the states of the nodes.
 type backlog struct {
-	ready  []int32 // pending, and all parents succeeded
-	doomed []int32 // pending, and a parent failed
-	cancel int32   // when cancelling: nodes below were already looked at
+	decided
+	kept   int32 // of Options.Kept: those below were already looked at
+	cancel int32 // when it ends early: nodes below were already looked at
+	resume int32 // after a pause: nodes below were already looked at
+}
+
+// decided are pending nodes of which it is known what becomes of them.
+type decided struct {
+	ready  []int32 // may start
+	doomed []int32 // upstream_failed
+	skip   []int32 // to be skipped
 }
 
 // NewRun is a run that nobody started yet.
 func NewRun(id RunID, dag string, graph *Graph, hasValues bool) *Run {
-	run := &Run{ID: id, DAG: dag, Graph: graph, HasValues: hasValues, Nodes: make([]NodeState, graph.Len())}
+	run := &Run{ID: id, DAG: dag, Graph: graph, HasValues: hasValues, Nodes: make([]NodeState, graph.Len()), planned: graph.Len()}
 	run.rebuild()
 	return run
 }
@@ -73,6 +93,12 @@ type StoredNode struct {
 type StoredRun struct {
 	Status                RunStatus
 	StartTime, CancelTime time.Time
+	Stop                  Cause
+	Version               int32
+	Options               RunOptions
+	Revision              int64
+	// Planned is the number of nodes of the plan; 0 when none was added since.
+	Planned int
 }
 
 // RestoreRun is a run as it was stored: nodes without a row are pending. All work that was
@@ -81,6 +107,8 @@ func RestoreRun(id RunID, dag string, graph *Graph, hasValues bool, stored Store
 	run := &Run{
 		ID: id, DAG: dag, Graph: graph, HasValues: hasValues, Nodes: make([]NodeState, graph.Len()),
 		Status: stored.Status, StartTime: stored.StartTime, CancelTime: stored.CancelTime,
+		Stop: stored.Stop, Version: stored.Version, Options: stored.Options, Revision: stored.Revision,
+		planned: cmp.Or(stored.Planned, graph.Len()),
 	}
 	for _, node := range nodes {
 		if node.Node < 0 || int(node.Node) >= len(run.Nodes) {
@@ -94,44 +122,58 @@ func RestoreRun(id RunID, dag string, graph *Graph, hasValues bool, stored Store
 
 // rebuild derives everything that follows from the states of the nodes.
 func (r *Run) rebuild() {
-	r.tally, r.backlog = tally{}, backlog{}
+	r.tally, r.backlog = tally{}, backlog{resume: int32(len(r.Nodes))} //nolint:gosec // a number of nodes
+	r.backlog.kept = r.settledKept()
 	for number := range r.Nodes {
 		node := int32(number) //nolint:gosec // a node number
 		state := &r.Nodes[number]
 		if state.Status.Ended() {
-			r.tally.add(state.Status)
+			r.tally.add(state.Status, 1)
 			continue
 		}
-		state.open = 0
-		doomed := false
-		for _, parent := range r.Graph.Parents(node) {
-			switch status := r.Nodes[parent].Status; {
-			case !status.Ended():
-				state.open++
-			case status.Failure():
-				doomed = true
-			}
+		if state.Waits == CausePaused && r.Status == RunRunning {
+			r.backlog.resume = 0
 		}
-		switch {
-		case state.Status != TaskPending:
-		case doomed:
-			r.backlog.doomed = append(r.backlog.doomed, node)
-		case state.open == 0:
-			r.backlog.ready = append(r.backlog.ready, node)
+		census := r.census(node)
+		state.open = census.open
+		if state.Status == TaskPending {
+			r.backlog.decide(node, census.verdict(r.Graph.Scheduling(node).Rule))
 		}
 	}
 }
 
-func (t *tally) add(status TaskStatus) {
-	t.ended++
+// settledKept is the number of kept nodes that were dealt with. They come first: once another node has a row, or one
+// of them an attempt, all were, and a kept node that is pending is so because a person wanted that. (A retried group that
+// asks for its items has neither: a crash before it is answered may keep again what comes after it.)
+func (r *Run) settledKept() int32 {
+	if len(r.Options.Kept) == 0 {
+		return 0
+	}
+	kept := make(map[int32]bool, len(r.Options.Kept))
+	for i := range r.Options.Kept {
+		kept[r.Options.Kept[i].Node] = true
+	}
+	for number := range r.Nodes {
+		if state := &r.Nodes[number]; state.Status != TaskPending && (state.Attempt > 0 || !kept[int32(number)]) { //nolint:gosec // a node number
+			return int32(len(r.Options.Kept)) //nolint:gosec // a number of nodes
+		}
+	}
+	return 0
+}
+
+// add counts an end, or with -1 takes one back.
+func (t *tally) add(status TaskStatus, by int) {
+	t.ended += by
 	switch status {
 	case TaskCompleted:
-		t.completed++
+		t.completed += by
 	case TaskFailed:
-		t.failed++
+		t.failed += by
 	case TaskCancelled:
-		t.cancelled++
-	case TaskPending, TaskQueued, TaskRunning, TaskWaiting, TaskSkipped, TaskUpstreamFailed:
+		t.cancelled += by
+	case TaskSkipped:
+		t.skipped += by
+	case TaskPending, TaskQueued, TaskRunning, TaskWaiting, TaskUpstreamFailed:
 	}
 }
 
@@ -153,12 +195,25 @@ func (r *Run) Queued() []Member {
 
 // Apply puts a committed change into the run.
 func (r *Run) Apply(change *Change) {
+	if change.graph != nil {
+		r.Graph = change.graph
+		r.Nodes = append(r.Nodes, make([]NodeState, r.Graph.Len()-len(r.Nodes))...)
+	}
 	for _, node := range change.states {
 		r.Nodes[node.Node] = node.NodeState
 	}
 	r.tally, r.backlog = change.tally, change.backlog
 	if change.Run != nil {
 		r.Status, r.StartTime, r.CancelTime = change.Run.Status, change.Run.StartTime, change.Run.CancelTime
+		r.Stop, r.Version = change.Run.Stop, change.Run.Version
 		r.countedAt, r.counted = change.At, change.tally
 	}
+}
+
+// Values is 0 for a run without values, else 1 more than their version: what a delivery tells an agent.
+func (r *Run) Values() int32 {
+	if !r.HasValues && r.Version == 0 {
+		return 0
+	}
+	return r.Version + 1
 }

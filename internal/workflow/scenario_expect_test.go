@@ -24,15 +24,49 @@ func (s *scenario) expect(words []string) error {
 		err = s.expectMembers("the queue is", s.change.Queue, words[1:])
 	case "withdraw":
 		err = s.expectMembers("the withdrawn members are", s.change.Withdraw, words[1:])
+	case "hold":
+		err = s.expectMembers("the held members are", s.change.Hold, words[1:])
+	case "items":
+		err = s.expectNodes("the nodes whose items are asked for are", s.change.Items, words[1:])
+	case "reset":
+		err = s.expectNodes("the reset nodes are", s.change.Reset, words[1:])
+	case "added":
+		var nodes []int32
+		for _, node := range s.change.Nodes {
+			nodes = append(nodes, node.Number)
+		}
+		err = s.expectNodes("the added nodes are", nodes, words[1:])
+	case "outputs":
+		var nodes []int32
+		for _, output := range s.change.Outputs {
+			nodes = append(nodes, output.Node)
+		}
+		err = s.expectNodes("the nodes that gave something are", nodes, words[1:])
+	case "needs":
+		name := args.next()
+		if node := slices.Index(s.names, name); node < 0 {
+			err = fmt.Errorf("there is no task %q", name)
+		} else {
+			err = s.expectNodes(name+" needs", s.live.Graph.Parents(int32(node)), args.words)
+		}
 	case "superseded":
-		err = s.expectSuperseded(args)
+		err = s.expectSuperseded(args, false)
+	case "retired":
+		err = s.expectSuperseded(args, true)
 	case "timers":
 		err = s.expectTimers(args)
 	case "counts":
 		err = s.expectCounts(strings.Join(words[1:], " "))
-	case "cancel":
-		args.expect("by")
-		err = s.expectCancel(args.next())
+	case "events":
+		err = s.expectEvents(words[1:])
+	case "values":
+		err = s.expectValues(words[1:])
+	case "version":
+		if want := args.number(); want != int(s.live.Version) {
+			err = fmt.Errorf("the version is %d", s.live.Version)
+		}
+	case "reason":
+		err = s.expectReason(args)
 	case "nothing":
 		if !s.change.Empty() || s.change.More {
 			err = fmt.Errorf("there is a change: %+v", s.change)
@@ -46,6 +80,24 @@ func (s *scenario) expect(words []string) error {
 		err = s.expectTasks(words)
 	}
 	return errors.Join(err, args.err)
+}
+
+func (s *scenario) expectNodes(what string, nodes []int32, want []string) error {
+	var names []string
+	for _, node := range nodes {
+		names = append(names, s.names[node])
+	}
+	return expectWords(what, names, want)
+}
+
+func expectWords(what string, got, want []string) error {
+	if slices.Equal(got, want) {
+		return nil
+	}
+	if len(got) == 0 {
+		got = []string{"none"}
+	}
+	return fmt.Errorf("%s %s", what, strings.Join(got, " "))
 }
 
 func (s *scenario) expectMembers(what string, members []Member, words []string) error {
@@ -97,7 +149,7 @@ func (s *scenario) expectTasks(words []string) error {
 	return nil
 }
 
-func (s *scenario) expectSuperseded(args *arguments) error {
+func (s *scenario) expectSuperseded(args *arguments, retired bool) error {
 	member, err := s.member(args.next())
 	if err != nil {
 		return err
@@ -106,6 +158,9 @@ func (s *scenario) expectSuperseded(args *arguments) error {
 	row, ok := s.rows.attempts[attemptKey{member.Node, member.Attempt}]
 	if !ok {
 		return fmt.Errorf("%s is not superseded", name)
+	}
+	if row.retired != retired {
+		return fmt.Errorf("that %s is retired is %v", name, row.retired)
 	}
 	if want := args.next(); row.Status.String() != want {
 		return fmt.Errorf("%s is %v", name, row.Status)
@@ -154,7 +209,15 @@ func (s *scenario) expectTimers(args *arguments) error {
 		if err := errors.Join(err, err2, args.err); err != nil {
 			return err
 		}
-		due, ok := s.rows.timers[timerKey{int32(slices.Index(s.names, name)), TimerRetry}]
+		key := timerKey{RunNode, TimerRun}
+		if name != "run" {
+			task, approval := strings.CutSuffix(name, "/approval")
+			key = timerKey{int32(slices.Index(s.names, task)), TimerRetry}
+			if approval {
+				key.kind = TimerApproval
+			}
+		}
+		due, ok := s.rows.timers[key]
 		if !ok {
 			return fmt.Errorf("%s has no timer", name)
 		}
@@ -179,12 +242,48 @@ func (s *scenario) expectCounts(want string) error {
 	return nil
 }
 
-func (s *scenario) expectCancel(actor string) error {
-	if len(s.rows.events) == 0 {
-		return errors.New("nobody cancelled")
+func (s *scenario) expectEvents(want []string) error {
+	var got []string
+	for _, event := range s.change.Events {
+		text := event.Kind
+		if event.Node != RunNode {
+			text += "/" + s.names[event.Node]
+		}
+		if event.Actor != "" {
+			text += "/" + event.Actor
+		}
+		got = append(got, text)
 	}
-	if event := s.rows.events[0]; event.Kind != "cancel" || event.Actor != actor || len(s.rows.events) > 1 {
-		return fmt.Errorf("the events are %+v", s.rows.events)
+	return expectWords("the events are", got, want)
+}
+
+// expectValues checks all that evaluation points changed.
+func (s *scenario) expectValues(want []string) error {
+	var got []string
+	for name, value := range s.rows.update.Variables {
+		got = append(got, name+"="+value.Env())
+	}
+	for task, parameters := range s.rows.update.Parameters {
+		for name, value := range parameters {
+			got = append(got, task+"."+name+"="+value.Env())
+		}
+	}
+	slices.Sort(got)
+	return expectWords("the values are", got, want)
+}
+
+func (s *scenario) expectReason(args *arguments) error {
+	name := args.next()
+	reason := s.rows.run.Reason
+	if name != "run" {
+		node := slices.Index(s.names, name)
+		if node < 0 {
+			return fmt.Errorf("there is no task %q", name)
+		}
+		reason = s.rows.tasks[int32(node)].Reason
+	}
+	if !args.more() || !strings.Contains(reason, strings.Join(args.words, " ")) {
+		return fmt.Errorf("the reason is %q", reason)
 	}
 	return nil
 }

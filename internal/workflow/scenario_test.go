@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,18 +16,24 @@ import (
 // TestScenarios runs the rules of the engine, each told by a file of
 // testdata/*.scenario. A file starts with prose (lines with #), then says the graph:
 //
-//	task NAME [needs NAME…] [retries N] [delay D] [backoff] [max D]
-//	limit [rows N] [rescues N]
+//	task NAME [needs NAME…] [retries N] [delay D] [backoff] [max D] [rule RULE] [eval]
+//	          [approval [D]] [each N|reference]
+//	define NAME …                          a task that is not in the run, told in the same way
+//	limit [rows N] [rescues N] [tasks N]   tasks is max_dynamic_tasks
+//	option on_failure stop | option timeout D | option kept NAME… | option unneeded NAME…
 //
 // and then what happens, a line for each call of Advance, with what is expected of it:
 //
 //	start                                  the run was submitted
 //	end TASK STATUS [cause C] [exit N]     an attempt ended; STATUS is completed, failed or cancelled
+//	    [output K=V] [next NAME,…|none] [set K=V] [set TASK.K=V] [meta K=V]     the last three: as an evaluation point
 //	lost TASK                              the agent died that held it
 //	return TASK started|unstarted          an agent that stops handed it back
-//	timer TASK                             its timer is due
-//	cancel by NAME                         someone wants the run cancelled
+//	timer TASK [approval] | timer run      its timer is due
+//	cancel|pause|resume by NAME            someone wants that
+//	approve|reject|retry|skip TASK by NAME
 //	withdraw TASK                          it was taken out of the queue before it was claimed
+//	items TASK N | items TASK problem      its items are known
 //	count                                  the counts should be written
 //	advance                                nothing happened: work goes on after a cut
 //
@@ -43,11 +48,21 @@ import (
 //	expect run STATUS
 //	expect TASK… STATUS [attempt N] [delivery N] [cause C] [exit N]
 //	expect superseded TASK STATUS [cause C] [exit N]      a row of the attempts
-//	expect timers [TASK D…D]…              how long they still have; a missing list is none
+//	expect retired TASK STATUS [cause C] [exit N]         one that had ended for good
+//	expect timers [TASK[/approval]|run D…D]…              how long they still have; a missing list is none
+//	expect needs TASK [TASK…]              what it waits for
+//	expect values [K=V|TASK.K=V]…          all that evaluation points changed
+//	expect version N
+//	expect reason run|TASK TEXT            words that are in the reason
 //	expect queue [TASK…]                   what is to be dispatched, in order
 //	expect withdraw [TASK…]
+//	expect hold [TASK…]
+//	expect items [TASK…]                   whose items are asked for
+//	expect added [TASK…]                   new nodes, or with other parents
+//	expect reset [TASK…]                   whose rows go
+//	expect outputs [TASK…]
 //	expect counts TOTAL COMPLETED FAILED   or: expect counts none
-//	expect cancel by NAME                  the event that is kept
+//	expect events [KIND[/TASK][/NAME]]…    that are kept
 //	expect nothing                         there is nothing to commit
 //	expect more                            the change was cut
 //
@@ -90,13 +105,25 @@ func TestScenarioErrors(t *testing.T) {
 		{graph + "start\nexpect timers a 1s…2s", "x:5: a has no timer"},
 		{graph + "start\nexpect superseded a failed", "x:5: a@1/1 is not superseded"},
 		{graph + "start\nexpect counts none", "x:5: the counts are 2 0 0"},
-		{graph + "start\nexpect cancel by ann", "x:5: nobody cancelled"},
 		{graph + "task c\nlimit rows 1\nstart\nstart", "x:7: the call before was cut"},
 		{graph + "restart", `x:4: unknown word "restart"`},
 		{graph + "end c completed", `x:4: there is no task "c"`},
 		{graph + "end a@one completed", `x:4: "a@one" does not name an attempt`},
 		{graph + "end a running", `x:4: an attempt does not end as "running"`},
 		{graph + "expect b", "x:4: the expectation is not complete"},
+		{graph + "start\nexpect hold a", "x:5: the held members are none"},
+		{graph + "start\nexpect events pause/ann", "x:5: the events are none"},
+		{graph + "start\nexpect added c", "x:5: the added nodes are none"},
+		{graph + "start\nexpect reset b", "x:5: the reset nodes are none"},
+		{graph + "start\nexpect items b", "x:5: the nodes whose items are asked for are none"},
+		{graph + "start\nexpect outputs b", "x:5: the nodes that gave something are none"},
+		{graph + "start\nexpect needs b", "x:5: b needs a"},
+		{graph + "start\nexpect values k=v", "x:5: the values are none"},
+		{graph + "start\nexpect version 1", "x:5: the version is 0"},
+		{graph + "start\nexpect reason run too late", `x:5: the reason is ""`},
+		{graph + "start\nexpect retired a failed", "x:5: a@1/1 is not superseded"},
+		{graph + "option colour red", `x:4: unknown word "colour"`},
+		{"# prose\ntask a rule sometimes", `x:2: there is no rule "sometimes"`},
 		{"# prose\ntask a needs b\n", `x:2: there is no task "b"`},
 		{"# prose\ntask a soon", `x:2: unknown word "soon"`},
 	} {
@@ -109,11 +136,11 @@ func TestScenarioErrors(t *testing.T) {
 
 // scenario is a run under test, with the rows of its changes.
 type scenario struct {
-	names  []string
-	nodes  []Node
-	specs  []Scheduling
-	limits Limits
+	tasks   scenarioTasks
+	limits  Limits
+	options RunOptions
 
+	names   []string // of the nodes
 	live    *Run
 	rows    *rows
 	now     time.Time
@@ -128,10 +155,14 @@ func runScenario(file, text string) error {
 	if !strings.HasPrefix(text, "# ") {
 		return fmt.Errorf("%s:1: a scenario begins with prose that says the rule: # …", file)
 	}
-	s := &scenario{limits: DefaultLimits, rows: newRows(), now: scenarioStart, change: &Change{}}
+	s := &scenario{limits: DefaultLimits, now: scenarioStart, change: &Change{}}
 	scanner := bufio.NewScanner(strings.NewReader(text))
 	for line := 1; scanner.Scan(); line++ {
-		content, _, _ := strings.Cut(scanner.Text(), "#")
+		content := scanner.Text()
+		if strings.HasPrefix(content, "#") {
+			continue
+		}
+		content, _, _ = strings.Cut(content, " # ")
 		words := strings.Fields(content)
 		if len(words) == 0 {
 			continue
@@ -146,17 +177,18 @@ func runScenario(file, text string) error {
 func (s *scenario) line(words []string) error {
 	switch words[0] {
 	case "task":
-		return s.task(words[1:])
+		return s.tasks.add(words[1:], true)
+	case "define":
+		return s.tasks.add(words[1:], false)
 	case "limit":
 		return s.limit(words[1:])
+	case "option":
+		return s.option(words[1:])
 	}
 	if s.live == nil {
-		graph, err := NewGraph(s.nodes, s.specs)
-		if err != nil {
+		if err := s.begin(); err != nil {
 			return err
 		}
-		s.live = NewRun(NewRunID(scenarioStart, 7), "test", graph, false)
-		s.live.ID = RunID{15: 1} // so that the jitter of retries is the same each time
 	}
 	switch words[0] {
 	case "at":
@@ -171,36 +203,26 @@ func (s *scenario) line(words []string) error {
 	return s.step(words)
 }
 
-func (s *scenario) task(words []string) error {
-	if len(words) == 0 {
-		return errors.New("a task has a name")
+// begin makes the run.
+func (s *scenario) begin() error {
+	plan := s.tasks.plan(s.tasks.inRun)
+	specs := make([]Scheduling, len(plan.Specs))
+	for i, spec := range plan.Specs {
+		specs[i] = spec.Scheduling
 	}
-	node := Node{Name: words[0], Spec: int32(len(s.specs))}
-	spec := Scheduling{Queue: DefaultQueue, Priority: DefaultPriority}
-	args := arguments{words: words[1:]}
-	for args.more() {
-		switch word := args.next(); word {
-		case "needs":
-			for args.more() && slices.Contains(s.names, args.peek()) {
-				node.Dependencies = append(node.Dependencies, int32(slices.Index(s.names, args.next())))
-			}
-			if args.more() && !slices.Contains([]string{"retries", "delay", "backoff", "max"}, args.peek()) {
-				return fmt.Errorf("there is no task %q above", args.peek())
-			}
-		case "retries":
-			spec.Retries.Count = args.number()
-		case "delay":
-			spec.Retries.DelaySeconds = args.duration().Seconds()
-		case "backoff":
-			spec.Retries.ExponentialBackoff = true
-		case "max":
-			spec.Retries.MaxDelaySeconds = args.duration().Seconds()
-		default:
-			return fmt.Errorf("unknown word %q", word)
-		}
+	graph, err := NewGraph(plan.Nodes, specs)
+	if err != nil {
+		return err
 	}
-	s.names, s.nodes, s.specs = append(s.names, node.Name), append(s.nodes, node), append(s.specs, spec)
-	return args.err
+	for _, node := range plan.Nodes {
+		s.names = append(s.names, node.Name)
+	}
+	for i := range s.options.Kept {
+		s.options.Kept[i].Node = int32(slices.Index(s.names, s.tasks.kept[i]))
+	}
+	s.live = NewRun(RunID{15: 1}, "test", graph, false) // the jitter of retries is the same each time
+	s.live.Options, s.rows = s.options, newRows(graph, s.options)
+	return nil
 }
 
 func (s *scenario) limit(words []string) error {
@@ -211,6 +233,8 @@ func (s *scenario) limit(words []string) error {
 			s.limits.Rows = args.number()
 		case "rescues":
 			s.limits.MaxRescues = args.number()
+		case "tasks":
+			s.limits.MaxDynamicTasks = args.number()
 		default:
 			return fmt.Errorf("unknown word %q", word)
 		}
@@ -218,8 +242,30 @@ func (s *scenario) limit(words []string) error {
 	return args.err
 }
 
+func (s *scenario) option(words []string) error {
+	args := arguments{words: words}
+	switch word := args.next(); word {
+	case "on_failure":
+		s.options.OnFailure = OnFailure(args.next())
+	case "timeout":
+		s.options.TimeoutSeconds = args.duration().Seconds()
+	case "kept", "unneeded":
+		for args.more() {
+			s.tasks.kept = append(s.tasks.kept, args.next())
+			kept := KeptNode{From: RunID{15: 9}}
+			if word == "unneeded" {
+				kept.From = RunID{}
+			}
+			s.options.Kept = append(s.options.Kept, kept)
+		}
+	default:
+		return fmt.Errorf("unknown word %q", word)
+	}
+	return args.err
+}
+
 func (s *scenario) restore() error {
-	restored, err := s.rows.restore(s.live.ID, s.live.Graph)
+	restored, err := s.rows.restore(s.live.ID)
 	if err != nil {
 		return err
 	}
@@ -227,7 +273,7 @@ func (s *scenario) restore() error {
 	return nil
 }
 
-// step calls Advance with the events of the line, and commits what follows.
+// step calls Advance with the events of the line.
 func (s *scenario) step(words []string) error {
 	events, err := s.events(words)
 	if err != nil {
@@ -236,7 +282,11 @@ func (s *scenario) step(words []string) error {
 	if s.change.More && !s.cutSeen {
 		return errors.New("the call before was cut: say so by expect more")
 	}
-	events = append(s.left, events...)
+	return s.call(append(s.left, events...))
+}
+
+// call calls Advance, commits what follows, and checks everything.
+func (s *scenario) call(events []Event) error {
 	before := cloneRun(s.live)
 	change, used := Advance(s.live, s.now, events, s.limits)
 	if !reflect.DeepEqual(before, s.live) {
@@ -246,7 +296,13 @@ func (s *scenario) step(words []string) error {
 		return fmt.Errorf("the change can't be stored: %w", err)
 	}
 	s.live.Apply(change)
-	restored, err := s.rows.restore(s.live.ID, s.live.Graph)
+	for _, node := range change.Nodes {
+		for len(s.names) <= int(node.Number) {
+			s.names = append(s.names, "")
+		}
+		s.names[node.Number] = node.Name
+	}
+	restored, err := s.rows.restore(s.live.ID)
 	if err != nil {
 		return err
 	}
@@ -263,153 +319,6 @@ func cloneRun(run *Run) *Run {
 	clone.Nodes = slices.Clone(run.Nodes)
 	clone.backlog.ready = slices.Clone(run.backlog.ready)
 	clone.backlog.doomed = slices.Clone(run.backlog.doomed)
+	clone.backlog.skip = slices.Clone(run.backlog.skip)
 	return &clone
-}
-
-func (s *scenario) events(words []string) ([]Event, error) {
-	var events []Event
-	for text := range strings.SplitSeq(strings.Join(words, " "), ";") {
-		args := arguments{words: strings.Fields(text)}
-		word := args.next()
-		if word == "advance" && len(words) == 1 {
-			return nil, args.err
-		}
-		event, err := s.event(word, &args)
-		if err != nil {
-			return nil, err
-		}
-		if args.more() {
-			return nil, fmt.Errorf("unknown word %q", args.peek())
-		}
-		events = append(events, event)
-	}
-	return events, nil
-}
-
-func (s *scenario) event(word string, args *arguments) (event Event, err error) {
-	switch word {
-	case "start":
-		return Event{Kind: EventStart}, nil
-	case "count":
-		return Event{Kind: EventCount}, nil
-	case "cancel":
-		args.expect("by")
-		event.Kind, event.Actor = EventCancel, args.next()
-		return event, args.err
-	}
-	kinds := map[string]EventKind{
-		"end": EventEnd, "lost": EventLost, "return": EventReturn, "timer": EventTimer, "withdraw": EventWithdraw,
-	}
-	kind, ok := kinds[word]
-	if !ok {
-		return event, fmt.Errorf("unknown word %q", word)
-	}
-	member, err := s.member(args.next())
-	if err != nil {
-		return event, err
-	}
-	event = Event{Kind: kind, Node: member.Node, Attempt: member.Attempt, Delivery: member.Delivery}
-	switch kind {
-	case EventEnd:
-		event.Result = Result{Started: true, StartTime: s.now.Add(-time.Second), EndTime: s.now, Agent: 9}
-		err = s.result(&event.Result, args)
-	case EventLost:
-		event.Result = Result{StartTime: s.now.Add(-time.Second), Agent: 9}
-	case EventReturn:
-		started := args.next()
-		if started != "started" && started != "unstarted" {
-			return event, fmt.Errorf("a task is handed back started or unstarted, not %q", started)
-		}
-		event.Result = Result{Started: started == "started", Agent: 9}
-		if event.Result.Started {
-			event.Result.StartTime, event.Result.EndTime = s.now.Add(-time.Second), s.now
-		}
-	case EventTimer:
-		event.Timer = TimerRetry
-	case EventStart, EventCancel, EventWithdraw, EventCount:
-	}
-	return event, errors.Join(err, args.err)
-}
-
-func (s *scenario) result(result *Result, args *arguments) error {
-	word := args.next()
-	status, err := ParseTaskStatus(word)
-	if err != nil || status != TaskCompleted && status != TaskFailed && status != TaskCancelled {
-		return fmt.Errorf("an attempt does not end as %q", word)
-	}
-	result.Status = status
-	for args.more() {
-		switch word := args.next(); word {
-		case "cause":
-			if err := result.Cause.UnmarshalText([]byte(args.next())); err != nil {
-				return err
-			}
-		case "exit":
-			code := int32(args.number())
-			result.ExitCode = &code
-		default:
-			return fmt.Errorf("unknown word %q", word)
-		}
-	}
-	return nil
-}
-
-// member reads NAME, NAME@ATTEMPT or NAME@ATTEMPT/DELIVERY.
-func (s *scenario) member(text string) (Member, error) {
-	name, numbers, named := strings.Cut(text, "@")
-	node := slices.Index(s.names, name)
-	if node < 0 {
-		return Member{}, fmt.Errorf("there is no task %q", name)
-	}
-	member := Member{Node: int32(node), Attempt: 1, Delivery: 1}
-	if !named {
-		return member, nil
-	}
-	first, second, _ := strings.Cut(numbers+"/1", "/")
-	second, _, _ = strings.Cut(second, "/")
-	attempt, err := strconv.ParseUint(first, 10, 16)
-	delivery, err2 := strconv.ParseUint(second, 10, 16)
-	if err != nil || err2 != nil {
-		return Member{}, fmt.Errorf("%q does not name an attempt: NAME@ATTEMPT/DELIVERY", text)
-	}
-	member.Attempt, member.Delivery = uint16(attempt), uint16(delivery)
-	return member, nil
-}
-
-// arguments are the words of a line that are still to be read. The first error stays.
-type arguments struct {
-	words []string
-	err   error
-}
-
-func (a *arguments) more() bool { return len(a.words) > 0 && a.err == nil }
-
-func (a *arguments) peek() string { return a.words[0] }
-
-func (a *arguments) next() string {
-	if len(a.words) == 0 {
-		a.err = errors.Join(a.err, errors.New("the line ends too early"))
-		return ""
-	}
-	word := a.words[0]
-	a.words = a.words[1:]
-	return word
-}
-
-func (a *arguments) expect(want string) {
-	if word := a.next(); word != want && a.err == nil {
-		a.err = fmt.Errorf("%q stands where %q should", word, want)
-	}
-}
-
-func (a *arguments) number() int {
-	number, err := strconv.Atoi(a.next())
-	a.err = errors.Join(a.err, err)
-	return number
-}
-
-func (a *arguments) duration() time.Duration {
-	duration, err := time.ParseDuration(a.next())
-	a.err = errors.Join(a.err, err)
-	return duration
 }

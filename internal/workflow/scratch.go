@@ -11,7 +11,7 @@ type scratch struct {
 	entries []uint64
 	stamp   uint32
 	// What is left to do, as in backlog.
-	ready, doomed []int32
+	decided
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -25,10 +25,18 @@ func takeScratch(run *Run) *scratch {
 	}
 	s.ready = append(s.ready[:0], run.backlog.ready...)
 	s.doomed = append(s.doomed[:0], run.backlog.doomed...)
+	s.skip = append(s.skip[:0], run.backlog.skip...)
 	return s
 }
 
 func (s *scratch) release() { scratches.Put(s) }
+
+// grow makes room for nodes that are added.
+func (s *scratch) grow(nodes int) {
+	if len(s.entries) < nodes {
+		s.entries = append(s.entries, make([]uint64, nodes-len(s.entries))...)
+	}
+}
 
 // find gives the node's entry, if it has one.
 func (s *scratch) find(node int32) (entry int32, ok bool) {

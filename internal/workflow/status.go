@@ -125,12 +125,27 @@ const (
 	CauseAgentStopped Cause = 8  // its agent was stopped and handed it back
 	CauseRescues      Cause = 9  // its agents died more often than max_rescues
 	CauseRefused      Cause = 10 // the run could not be committed
+	CauseApproval     Cause = 11 // it waits for a person
+	CauseRejected     Cause = 12 // a person rejected it
+	CausePaused       Cause = 13 // it waits until the run is resumed
+	CauseNotChosen    Cause = 14 // an evaluation point chose others
+	CauseTriggerRule  Cause = 15 // its trigger rule can't be met, and nothing failed
+	CauseEvaluation   Cause = 16 // its result as an evaluation point, its output or its items can't be used
+	CauseGroup        Cause = 17 // it stands for the task runs of its items, which have ended
+	CauseKept         Cause = 18 // an earlier run did its work
+	CauseSkip         Cause = 19 // a person skipped it
+	CauseStopped      Cause = 20 // another task failed, and the run's on_failure is stop
+	CauseRunTimeout   Cause = 21 // the run came to its timeout_seconds
+	CauseTooMany      Cause = 22 // the run came to max_dynamic_tasks
 )
 
 var causeNames = map[Cause]string{
 	CauseNone: "", CauseExit: "exit", CauseSignal: "signal", CauseTimeout: "timeout", CauseStart: "start",
 	CauseCancel: "cancel", CauseUpstream: "upstream", CauseAgentLost: "agent_lost",
 	CauseAgentStopped: "agent_stopped", CauseRescues: "rescues", CauseRefused: "refused",
+	CauseApproval: "approval", CauseRejected: "rejected", CausePaused: "paused", CauseNotChosen: "not_chosen",
+	CauseTriggerRule: "trigger_rule", CauseEvaluation: "evaluation", CauseGroup: "group", CauseKept: "kept", CauseSkip: "skip",
+	CauseStopped: "stopped", CauseRunTimeout: "run_timeout", CauseTooMany: "too_many",
 }
 
 func (c Cause) String() string {

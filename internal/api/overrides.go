@@ -1,0 +1,127 @@
+package api
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/spec"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+// The bounds of what a definition may say, and a request likewise.
+const (
+	maxSeconds  = 10 * 365 * 86400
+	maxRetries  = 10_000
+	maxParallel = 1_000_000
+)
+
+// check checks the fields that a definition does not check.
+func (s *Settings) check() error {
+	switch {
+	case s.RunID != "" && !workflow.ValidRunName(s.RunID):
+		return badField("run_id", fmt.Sprintf("%q is no run id: it takes 1 to 200 of A-Z a-z 0-9 _ . -, and has not the form of a UUID", s.RunID))
+	case !within(s.TimeoutSeconds, 0, maxSeconds):
+		return badSeconds("timeout_seconds", *s.TimeoutSeconds)
+	case !within(s.Priority, 1, workflow.MaxPriority):
+		return badField("priority", fmt.Sprintf("%d is not from 1 (first) to %d", *s.Priority, workflow.MaxPriority))
+	case !within(s.MaxParallel, 0, maxParallel):
+		return badField("max_parallel", fmt.Sprintf("%d is not from 0 (no bound) to %d", *s.MaxParallel, maxParallel))
+	}
+	for _, id := range s.ParameterSets {
+		if !workflow.ValidID(id) {
+			return badField("parameter_sets", fmt.Sprintf("%q is no id of a parameter set", id))
+		}
+	}
+	return nil
+}
+
+func (s *TaskSettings) check() error {
+	switch {
+	case s.Queue != nil && !workflow.ValidID(*s.Queue):
+		return badField("queue", fmt.Sprintf("%q is no name of a queue: it takes 1 to 200 of A-Z a-z 0-9 _ . -", *s.Queue))
+	case !within(s.Retries, 0, maxRetries):
+		return badField("retries", fmt.Sprintf("%d is not from 0 to %d", *s.Retries, maxRetries))
+	case !within(s.RetryDelaySeconds, 0, maxSeconds):
+		return badSeconds("retry_delay_seconds", *s.RetryDelaySeconds)
+	}
+	return nil
+}
+
+// forTask names the first field that a DAG does not take; empty when none is given.
+func (s *TaskSettings) forTask() string {
+	switch {
+	case s.Queue != nil:
+		return "queue"
+	case s.Retries != nil:
+		return "retries"
+	case s.RetryDelaySeconds != nil:
+		return "retry_delay_seconds"
+	case s.IgnoreDependencies:
+		return "ignore_dependencies"
+	}
+	return ""
+}
+
+// within tells whether a number is in its bounds, or not given. A NaN is in none.
+func within[T int | float64](number *T, least, most T) bool {
+	return number == nil || *number >= least && *number <= most
+}
+
+func badSeconds(field string, given float64) *Error {
+	return badField(field, fmt.Sprintf("%v is not from 0 to %d seconds", given, maxSeconds))
+}
+
+// override lays what was asked for over what is defined. The specifications that change are copied.
+func (o *order) override(submission *engine.Submission) {
+	s, t := &o.settings, &o.task
+	change := func(number int32, how func(*workflow.TaskSpec)) {
+		changed := *submission.Plan.Specs[number]
+		how(&changed)
+		submission.Plan.Specs[number] = &changed
+	}
+	if s.Priority != nil {
+		for number := range submission.Plan.Specs {
+			change(int32(number), func(one *workflow.TaskSpec) { one.Priority = *s.Priority }) //nolint:gosec // bounded
+		}
+	}
+	if s.MaxParallel != nil {
+		submission.Options.MaxParallel = *s.MaxParallel
+	}
+	if o.kind == spec.KindDAG {
+		if s.TimeoutSeconds != nil {
+			submission.Options.TimeoutSeconds = *s.TimeoutSeconds
+		}
+		return
+	}
+	for _, number := range targetSpecs(submission.Plan) {
+		change(number, func(one *workflow.TaskSpec) {
+			set(&one.Queue, t.Queue)
+			set(&one.TimeoutSeconds, s.TimeoutSeconds)
+			if t.Retries != nil && one.Retries == (workflow.Retries{}) { // it defines none, so no delay either
+				one.Retries.DelaySeconds = workflow.DefaultRetryDelaySeconds
+			}
+			set(&one.Retries.Count, t.Retries)
+			set(&one.Retries.DelaySeconds, t.RetryDelaySeconds)
+		})
+	}
+}
+
+func set[T any](into, given *T) {
+	if given != nil {
+		*into = *given
+	}
+}
+
+// targetSpecs are the specifications of the outcome of a plan, and of its items: the last node, as all others come
+// before what waits for them.
+func targetSpecs(plan *workflow.Plan) []int32 {
+	last := plan.Nodes[len(plan.Nodes)-1]
+	specs := []int32{last.Spec}
+	for _, node := range plan.Nodes {
+		if strings.HasPrefix(node.Name, last.Name+"[") {
+			specs = append(specs, node.Spec)
+		}
+	}
+	return specs
+}

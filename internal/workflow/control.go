@@ -1,0 +1,245 @@
+package workflow
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// cancel asks for the run to end.
+func (d *draft) cancel(event *Event) {
+	if !d.cancelled.IsZero() || d.status.Ended() {
+		return
+	}
+	d.cancelled, d.runDirty = d.change.At, true
+	d.change.backlog.cancel = 0
+	d.event("cancel", event.Actor, RunNode, "")
+	d.start()
+	if d.status == RunPaused {
+		d.status = RunRunning
+	}
+}
+
+// pause lets nothing more start. What runs goes on.
+func (d *draft) pause(event *Event) {
+	if d.status != RunRunning || d.ending() {
+		return
+	}
+	d.status, d.runDirty = RunPaused, true
+	d.event("pause", event.Actor, RunNode, "")
+	d.change.Queue = nil
+	for i := range d.change.Tasks {
+		if row := &d.change.Tasks[i]; row.Status == TaskQueued {
+			state := d.node(row.Node)
+			state.Status, state.Waits = TaskWaiting, CausePaused
+			row.Status, row.Cause = state.Status, state.Waits
+		}
+	}
+	d.pausing = true
+}
+
+// hold asks for what is queued when a pause begins.
+func (d *draft) hold() {
+	if !d.pausing || d.status != RunPaused {
+		return
+	}
+	for number := range int32(len(d.run.Nodes)) { //nolint:gosec // a number of nodes
+		if state := d.peek(number); state.Status == TaskQueued {
+			d.change.Hold = append(d.change.Hold, Member{d.run.ID, number, state.Attempt, state.Delivery})
+		}
+	}
+}
+
+// resume undoes a pause.
+func (d *draft) resume(event *Event) {
+	if d.status != RunPaused {
+		return
+	}
+	d.status, d.runDirty = RunRunning, true
+	d.event("resume", event.Actor, RunNode, "")
+	d.pausing, d.change.backlog.resume = false, 0
+}
+
+// settleResumed queues anew what waited for the run to be resumed. What this change has written already waits for
+// the next one.
+func (d *draft) settleResumed() {
+	next := &d.change.backlog.resume
+	for ; d.status == RunRunning && int(*next) < d.graph.Len() && !d.full(); *next++ {
+		if peeked := d.peek(*next); peeked.Status == TaskWaiting && peeked.Waits == CausePaused {
+			if d.written(*next) {
+				return
+			}
+			state := d.node(*next)
+			state.Delivery++
+			d.queue(*next, state, false)
+		}
+	}
+}
+
+// decideApproval carries out what a person decided on a task that waits for that.
+func (d *draft) decideApproval(event *Event) {
+	if event.Node < 0 || int(event.Node) >= len(d.run.Nodes) || d.ending() {
+		return
+	}
+	stored, state := d.run.Nodes[event.Node], d.node(event.Node)
+	if stored.Waits != CauseApproval || state.Waits != CauseApproval || state.Status != TaskWaiting {
+		return
+	}
+	if event.Kind == EventReject {
+		d.event("reject", event.Actor, event.Node, "")
+		d.close(event.Node, TaskChange{Status: TaskFailed, Cause: CauseRejected, EndTime: d.change.At, Reason: "rejected by " + event.Actor})
+		return
+	}
+	d.event("approve", event.Actor, event.Node, "")
+	d.dropTimer(event.Node, state)
+	d.queue(event.Node, state, false)
+}
+
+// retry runs a task again that has ended, and decides anew on all that ended only because of it. A run that has
+// ended lives again. A task that has run before does not ask its trigger rule a second time.
+func (d *draft) retry(event *Event) bool {
+	number := event.Node
+	if !d.controllable(number) {
+		return true
+	}
+	undone, ok := d.undone(number)
+	if !ok {
+		return false
+	}
+	state, scheduling := d.peek(number), d.graph.Scheduling(number)
+	switch {
+	case !state.Status.Failure() && state.Status != TaskCompleted, state.Attempt == math.MaxInt16:
+		return true
+	case scheduling.Group && (!scheduling.Unexpanded || state.Status == TaskCompleted): // its items are tried again, each for itself
+		return true
+	case state.Attempt == 0 && state.Status == TaskCompleted && d.verdict(number) != verdictStart: // kept: it can't run yet
+		return true
+	}
+	d.event("retry", event.Actor, number, "")
+	d.reopen()
+	if state.Attempt == 0 { // it never ran
+		d.revive(number, append(undone, number))
+		if decided := d.verdict(number); decided == verdictStart {
+			d.begin(number) // at once, so that it has a row: one that an earlier run kept would be kept again
+		} else {
+			d.scratch.decide(number, decided)
+		}
+		return true
+	}
+	state = d.node(number)
+	d.change.Retire = append(d.change.Retire, number)
+	d.change.tally.add(state.Status, -1)
+	state.Attempt++
+	state.Delivery, state.Retried = 1, 0
+	d.await(number, state, false)
+	d.revive(number, undone)
+	return true
+}
+
+// skip lets a task count as absent that has failed, or not started.
+func (d *draft) skip(event *Event) bool {
+	number := event.Node
+	if !d.controllable(number) {
+		return true
+	}
+	undone, ok := d.undone(number)
+	if !ok {
+		return false
+	}
+	skipped := TaskChange{Status: TaskSkipped, Cause: CauseSkip, EndTime: d.change.At, Reason: "skipped by " + event.Actor}
+	state := d.node(number)
+	switch {
+	case state.Status == TaskPending, state.Status == TaskWaiting:
+		d.event("skip", event.Actor, number, "")
+		d.close(number, skipped)
+	case state.Status.Failure():
+		d.event("skip", event.Actor, number, "")
+		d.reopen()
+		d.change.tally.add(state.Status, -1)
+		if state.Attempt > 0 {
+			d.change.Retire = append(d.change.Retire, number)
+		} else {
+			d.change.Reset = append(d.change.Reset, number)
+		}
+		skipped.Node, skipped.First, skipped.Attempt, skipped.Delivery = number, state.Attempt == 0, state.Attempt, state.Delivery
+		state.Status, state.Retried = TaskSkipped, 0
+		d.change.Tasks = append(d.change.Tasks, skipped)
+		d.change.tally.add(TaskSkipped, 1)
+		d.revive(number, undone)
+	}
+	return true
+}
+
+// controllable tells whether a person may let the node run again, or leave it out.
+func (d *draft) controllable(number int32) bool {
+	return number >= 0 && int(number) < len(d.run.Nodes) && (!d.ending() || d.status.Ended())
+}
+
+// undone are all nodes after the given one that ended without having run: that is to be decided anew. It is false when
+// the change has written one of them already.
+func (d *draft) undone(number int32) (undone []int32, ok bool) {
+	for d.keeping() { // it would end later what a person decides on now
+		d.keep()
+	}
+	if d.written(number) {
+		return nil, false
+	}
+	seen := map[int32]bool{}
+	for next := []int32{number}; len(next) > 0; {
+		last := len(next) - 1
+		dependents := d.graph.Dependents(next[last])
+		next = next[:last]
+		for _, dependent := range dependents {
+			state := d.peek(dependent)
+			if seen[dependent] || !state.Status.Ended() || state.Attempt > 0 ||
+				state.Status == TaskCompleted && !d.graph.Scheduling(dependent).Group {
+				continue
+			}
+			if d.written(dependent) {
+				return nil, false
+			}
+			seen[dependent] = true
+			undone, next = append(undone, dependent), append(next, dependent)
+		}
+	}
+	return undone, true
+}
+
+// revive makes nodes pending that ended without having run, because of the given one, and decides on them and on all
+// that waits for one of them.
+func (d *draft) revive(number int32, undone []int32) {
+	anew := map[int32]bool{}
+	for _, reset := range undone {
+		state := d.node(reset)
+		d.change.tally.add(state.Status, -1)
+		*state = NodeState{}
+		d.change.Reset = append(d.change.Reset, reset)
+		anew[reset] = true
+	}
+	waiting := slices.DeleteFunc(slices.Clone(undone), func(reset int32) bool { return reset == number })
+	for _, changed := range append(slices.Clone(undone), number) {
+		for _, dependent := range d.graph.Dependents(changed) {
+			if !anew[dependent] && d.peek(dependent).Status == TaskPending {
+				anew[dependent], waiting = true, append(waiting, dependent)
+			}
+		}
+	}
+	d.scratch.forget(func(node int32) bool { return anew[node] })
+	for _, node := range waiting {
+		d.reconsider(node)
+	}
+}
+
+// reopen lets a run live again that has ended.
+func (d *draft) reopen() {
+	if !d.status.Ended() {
+		return
+	}
+	d.status, d.reopened, d.runDirty = RunRunning, true, true
+	d.cancelled, d.stop = time.Time{}, CauseNone
+	all := &d.change.backlog
+	all.kept, all.resume = int32(len(d.run.Options.Kept)), int32(d.graph.Len()) //nolint:gosec // numbers of nodes
+	if limit := d.run.Options.TimeoutSeconds; limit > 0 {
+		d.change.SetTimers = append(d.change.SetTimers, Timer{Node: RunNode, Kind: TimerRun, Due: d.change.At.Add(seconds(limit))})
+	}
+}

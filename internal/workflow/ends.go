@@ -1,0 +1,185 @@
+package workflow
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// end decides what follows from the end of an attempt.
+func (d *draft) end(event *Event) {
+	number, result := event.Node, &event.Result
+	if result.Status != TaskCompleted {
+		d.endWithoutSuccess(number, result)
+		return
+	}
+	var branch *branch
+	switch evaluates := result.Evaluation != nil && d.graph.Scheduling(number).EvaluationPoint; {
+	case evaluates && d.ending(): // there is nothing to choose any more
+		d.event("evaluate", "", number, result.Evaluation.Metadata)
+	case evaluates:
+		var problem string
+		if branch, problem = d.evaluate(event); problem != "" {
+			failed := *result
+			failed.Status, failed.Cause, failed.Reason = TaskFailed, CauseEvaluation, problem
+			d.failed(number, &failed)
+			return
+		}
+	}
+	if result.Output != "" {
+		d.change.Outputs = append(d.change.Outputs, Output{Node: number, Body: result.Output})
+	}
+	if branch != nil {
+		d.take(number, branch)
+	}
+	d.close(number, taskChangeOf(result))
+	if branch != nil {
+		d.leave(number, branch)
+	}
+}
+
+func (d *draft) endWithoutSuccess(number int32, result *Result) {
+	if d.ending() {
+		closed := taskChangeOf(result)
+		closed.Status = TaskFailed
+		if result.Cause == CauseCancel {
+			closed.Status, closed.Cause = TaskCancelled, d.cause()
+		}
+		d.close(number, closed)
+		return
+	}
+	// One that was killed for a cancel that is not stored (it was lost with a primary
+	// that died) has failed, too.
+	failed := *result
+	failed.Status = TaskFailed
+	d.failed(number, &failed)
+}
+
+func (d *draft) failed(number int32, result *Result) {
+	retries := d.graph.Scheduling(number).Retries
+	state := d.node(number)
+	if int(state.Retried) >= retries.Count || state.Attempt == math.MaxInt16 { // attempts are stored in 16 bits, with a sign
+		d.close(number, taskChangeOf(result))
+		return
+	}
+	d.supersede(number, state.Attempt, result)
+	state.Retried++
+	delay := retryDelay(retries, d.run.ID, number, state.Retried)
+	if delay <= 0 {
+		d.requeue(number)
+		return
+	}
+	state.Status, state.Waits = TaskWaiting, CauseNone
+	d.change.Tasks = append(d.change.Tasks, TaskChange{
+		Node: number, Status: TaskWaiting, Attempt: state.Attempt, Delivery: state.Delivery,
+	})
+	d.change.SetTimers = append(d.change.SetTimers, Timer{Node: number, Kind: TimerRetry, Due: d.change.At.Add(delay)})
+}
+
+func (d *draft) timer(event *Event) {
+	if event.Timer == TimerRun {
+		// One that has started, or lives again, only since this change has another timer.
+		if before := d.run.Status; (before == RunRunning || before == RunPaused) && !d.killing() {
+			d.change.DropTimers = append(d.change.DropTimers, Timer{Node: RunNode, Kind: TimerRun})
+			d.stopRun(CauseRunTimeout)
+		}
+		return
+	}
+	if event.Node < 0 || int(event.Node) >= len(d.run.Nodes) || d.ending() {
+		return // when the run is ending, settle ends what waits
+	}
+	// One that waits only since this change has another timer.
+	stored, state := d.run.Nodes[event.Node], d.peek(event.Node)
+	if stored.Status != TaskWaiting || state.Status != TaskWaiting || stored.Waits != state.Waits {
+		return
+	}
+	switch {
+	case event.Timer == TimerRetry && state.Waits == CauseNone:
+		d.change.DropTimers = append(d.change.DropTimers, Timer{Node: event.Node, Kind: TimerRetry})
+		d.requeue(event.Node)
+	case event.Timer == TimerApproval && state.Waits == CauseApproval:
+		limit := seconds(d.graph.Scheduling(event.Node).ApprovalSeconds)
+		d.close(event.Node, TaskChange{
+			Status: TaskFailed, Cause: CauseTimeout, EndTime: d.change.At, Reason: fmt.Sprintf("nobody approved it within %v", limit),
+		})
+	}
+}
+
+// stopRun lets the run end early by itself.
+func (d *draft) stopRun(cause Cause) {
+	if d.killing() || d.ending() && cause == CauseStopped {
+		return
+	}
+	d.stop, d.runDirty = cause, true
+	d.change.backlog.cancel = 0
+	if d.status == RunPaused {
+		d.status = RunRunning
+	}
+}
+
+// stopAtFailure ends the run where it shall end when a task fails.
+func (d *draft) stopAtFailure(number int32) {
+	if d.run.Options.OnFailure == OnFailureStop && !d.ending() && !d.handled(number, false) {
+		d.stopRun(CauseStopped)
+	}
+}
+
+func (d *draft) lost(event *Event) {
+	state := d.node(event.Node)
+	result := Result{
+		Status: TaskFailed, Cause: CauseAgentLost, Reason: "the agent that ran it died",
+		StartTime: event.Result.StartTime, EndTime: d.change.At, Agent: event.Result.Agent,
+	}
+	switch {
+	case d.ending():
+		closed := taskChangeOf(&result)
+		closed.Status, closed.Cause = TaskCancelled, d.cause()
+		d.close(event.Node, closed)
+	case int(state.Rescued) >= d.limits.MaxRescues:
+		closed := taskChangeOf(&result)
+		closed.Cause = CauseRescues
+		closed.Reason = fmt.Sprintf("the agents that ran it died %d times; agent.max_rescues is %d", state.Rescued+1, d.limits.MaxRescues)
+		d.close(event.Node, closed)
+	default:
+		d.supersede(event.Node, state.Attempt, &result)
+		state.Rescued++
+		d.requeue(event.Node)
+	}
+}
+
+func (d *draft) handBack(event *Event) {
+	state := d.node(event.Node)
+	switch {
+	case d.ending():
+		closed := taskChangeOf(&event.Result)
+		closed.Status, closed.Cause, closed.EndTime = TaskCancelled, d.cause(), d.change.At
+		d.close(event.Node, closed)
+	case event.Result.Started:
+		result := event.Result
+		result.Status, result.Cause = TaskFailed, CauseAgentStopped
+		d.supersede(event.Node, state.Attempt, &result)
+		d.requeue(event.Node)
+	default:
+		state.Delivery++
+		d.queue(event.Node, state, false)
+	}
+}
+
+// withdrawn answers Withdraw and Hold: nobody has claimed the member, and nobody will.
+func (d *draft) withdrawn(number int32) {
+	switch {
+	case d.ending():
+		d.close(number, TaskChange{Status: TaskCancelled, Cause: d.cause(), EndTime: d.change.At})
+	case d.status == RunPaused:
+		d.wait(number, d.node(number), CausePaused, false)
+	default: // the run goes on already
+		state := d.node(number)
+		state.Delivery++
+		d.queue(number, state, false)
+	}
+}
+
+func seconds(count float64) time.Duration {
+	const longest = 100 * 365 * 24 * time.Hour
+	return time.Duration(min(count, longest.Seconds()) * float64(time.Second))
+}
