@@ -52,8 +52,9 @@ format: ## Format the code
 	$(LINT) fmt
 
 .PHONY: generate
-generate: ## Make package db anew from migrations and queries
+generate: ## Make package db, the schemas and the reference anew
 	$(SQLC) generate
+	go generate ./internal/spec/schema ./docs/reference
 	@for file in db/*.sql.go; do [ -e "queries/$$(basename "$$file" .go)" ] || rm -v "$$file"; done
 
 .PHONY: verify

@@ -162,12 +162,11 @@ type MailKind int16
 
 // The kinds of messages.
 const (
-	MailSubmit MailKind = 1 // a run was submitted: Run, Plan, DAG, HasValues
-	MailReport MailKind = 2 // an agent reports: Report
-	MailCancel MailKind = 3 // someone wants the run cancelled: Run, Actor
-	MailLost   MailKind = 4 // an agent died that held the delivery: Lost
-	// MailCommand: someone asks something of the run: Run, Command
-	MailCommand MailKind = 5
+	MailSubmit  MailKind = 1 // a run was submitted: Run, Plan, DAG, HasValues
+	MailReport  MailKind = 2 // an agent reports: Report
+	MailCancel  MailKind = 3 // someone wants the run cancelled: Run, Actor
+	MailLost    MailKind = 4 // an agent died that held the delivery: Lost
+	MailCommand MailKind = 5 // someone asks something of the run: Run, Command
 )
 
 // Mail is a message to a bucket.
@@ -199,6 +198,7 @@ type LostDelivery struct {
 
 // RunDetails are what a run was made of.
 type RunDetails struct {
+	ID workflow.RunID
 	// Names are those of all its nodes, by number.
 	Names    []string
 	Name     string // to the outside

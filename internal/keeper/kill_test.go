@@ -292,23 +292,3 @@ func TestRandomKills(t *testing.T) {
 		})
 	})
 }
-
-// A keeper that is stopped does not hold up Close.
-func TestCloseStoppedKeeper(t *testing.T) {
-	t.Parallel()
-	k, err := Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := startTree(t, k)
-	if err := syscall.Kill(k.PID(), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	if err := k.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if e := exit(t, p); !e.Lost {
-		t.Errorf("%+v", e)
-	}
-	expectGone(t, p.PID())
-}

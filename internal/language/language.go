@@ -121,7 +121,7 @@ func (*Language) Items(task *workflow.TaskSpec, run *engine.RunDetails, outputs 
 ) {
 	var failed error
 	values, err := spec.Items(task, run.Values, spec.Lookups{
-		Run: func() (workflow.RunID, string) { return idOf(run), run.Name },
+		Run: func() (workflow.RunID, string) { return run.ID, run.Name },
 		Outputs: func(tasks []string) (map[string]workflow.Value, error) {
 			found, err := outputs(tasks)
 			failed = errors.Join(failed, err)
@@ -136,16 +136,6 @@ func (*Language) Items(task *workflow.TaskSpec, run *engine.RunDetails, outputs 
 	}
 	group, items = spec.ExpandItems(task, values)
 	return group, items, "", nil
-}
-
-// idOf is the run's id, which only matters for macros of a run that was made without any: one with a name of
-// its own has the time of now there.
-func idOf(run *engine.RunDetails) workflow.RunID {
-	id, err := workflow.ParseRunID(run.Name)
-	if err != nil {
-		return workflow.NewRunID(time.Now(), 0)
-	}
-	return id
 }
 
 // Schedules gives the DAGs of the current revision that run by themselves.

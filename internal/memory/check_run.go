@@ -24,7 +24,7 @@ func (r *run) check(change *workflow.Change) error {
 		}
 	}
 	if change.Run != nil {
-		if err := checkState(change.Run); err != nil {
+		if err := checkState(change.Run, reopened || r.reopened); err != nil {
 			return fmt.Errorf("run %s: %w", r.id, err)
 		}
 	}
@@ -219,13 +219,13 @@ func (r *run) checkTimers(change *workflow.Change) error {
 }
 
 // checkState looks at the state of a run by itself.
-func checkState(state *workflow.RunChange) error {
+func checkState(state *workflow.RunChange, reopened bool) error {
 	switch {
 	case state.Status.Ended() == state.EndTime.IsZero():
 		return refuse("it is %s, and its end time is %v", state.Status, state.EndTime)
 	case (state.Status == workflow.RunPending) != state.StartTime.IsZero():
 		return refuse("it is %s, and its start time is %v", state.Status, state.StartTime)
-	case state.Status == workflow.RunCancelled && state.CancelTime.IsZero():
+	case state.Status == workflow.RunCancelled && state.CancelTime.IsZero() && !reopened: // what was cancelled before may stay so
 		return refuse("nobody cancelled it")
 	case !state.LogicalDate.IsZero() && state.Status != workflow.RunCompleted:
 		return refuse("it is %s, and its logical date has succeeded", state.Status)

@@ -103,6 +103,7 @@ func (b *Backend) store(change *workflow.Change) {
 	}
 	if change.Run != nil {
 		r.state = *change.Run
+		r.reopened = r.reopened || change.Run.Reopened
 		r.state.EndTime = inOrder(r.state.StartTime, r.state.EndTime)
 		b.live[r.id] = true
 		if r.state.Status.Ended() {

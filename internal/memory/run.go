@@ -46,6 +46,9 @@ func (b *Backend) storePlan(submitted *workflow.Plan) (workflow.Hash, error) {
 
 // run is all that is stored of a run.
 type run struct {
+	// reopened tells that it ended once, and lived again.
+	reopened bool
+
 	id        workflow.RunID
 	name      string // the custom id, or empty
 	key       string // the idempotency key, or empty

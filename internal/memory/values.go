@@ -120,7 +120,7 @@ func (w *Writer) Details(ctx context.Context, id workflow.RunID) (*engine.RunDet
 	if err != nil {
 		return nil, err
 	}
-	details := &engine.RunDetails{Name: r.publicName(), DAG: r.dag, Revision: r.revision, Values: r.updatedValues()}
+	details := &engine.RunDetails{ID: r.id, Name: r.publicName(), DAG: r.dag, Revision: r.revision, Values: r.updatedValues()}
 	for _, node := range r.nodes {
 		details.Names = append(details.Names, node.Name)
 	}

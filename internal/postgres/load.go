@@ -116,7 +116,7 @@ func (w *Writer) Details(ctx context.Context, id workflow.RunID) (*engine.RunDet
 	if err != nil {
 		return nil, fmt.Errorf("%w: run %s: %w", engine.ErrRefused, id, err)
 	}
-	details := &engine.RunDetails{Name: info.Name, DAG: info.DAG, Revision: rows[0].Revision, Values: info.Values}
+	details := &engine.RunDetails{ID: info.ID, Name: info.Name, DAG: info.DAG, Revision: rows[0].Revision, Values: info.Values}
 	if details.Names, err = w.backend.nodeNames(ctx, id, workflow.Hash(rows[0].Plan)); err != nil {
 		return nil, err
 	}

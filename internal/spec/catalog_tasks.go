@@ -197,7 +197,7 @@ func (c *Catalog) checkSets(ids []string, parameters map[string]workflow.Paramet
 }
 
 // unknownVariant says what of a dependency TASK or TASK:SET is not known or not usable.
-func (c *Catalog) unknownVariant(name string) (cause error, message string) { //nolint:revive // the message is what the error is told as
+func (c *Catalog) unknownVariant(name string) (cause error, message string) { //nolint:revive,staticcheck // the message is what the error is told as
 	id, set := splitVariant(name)
 	if _, known := c.tasks.index[id]; !known {
 		unknown := c.unknown(KindTask, id, c.tasks.ids())

@@ -152,7 +152,7 @@ func (c *Catalog) linkBase(d *Definition, task *linkedTask, tell tell) {
 }
 
 // checkVariant says what is wrong with a task under a parameter set; the message is empty where nothing is.
-func (c *Catalog) checkVariant(task *workflow.Task, set string) (cause error, message string) { //nolint:revive // as in unknownVariant
+func (c *Catalog) checkVariant(task *workflow.Task, set string) (cause error, message string) { //nolint:revive,staticcheck // as in unknownVariant
 	number, err := c.sets.find(set)
 	if err != nil {
 		return asCause(err), fmt.Sprintf("task %q with %s", task.ID, c.sets.trouble(set, err))

@@ -53,9 +53,7 @@ func Advance(run *Run, at time.Time, events []Event, limits Limits) (change *Cha
 	d.hold()
 	d.finish()
 	d.change.More = used < len(events) || d.unsettled()
-	d.change.backlog.ready = slices.Concat(d.scratch.ready) // a copy; nil when empty
-	d.change.backlog.doomed = slices.Concat(d.scratch.doomed)
-	d.change.backlog.skip = slices.Concat(d.scratch.skip)
+	d.change.backlog.decided = d.scratch.kept()
 	return d.change, used
 }
 
@@ -298,13 +296,18 @@ func (d *draft) parentEnded(number int32, status TaskStatus) {
 	if !d.graph.plain {
 		rule = d.graph.Scheduling(number).Rule
 	}
-	one := census{open: state.open}
-	one.add(status)
-	switch decided := one.verdict(rule); {
+	switch {
+	case rule != RuleAllSuccess && state.open > 0:
+		one := census{open: state.open}
+		one.add(status)
+		d.scratch.decide(number, one.verdict(rule))
+	case rule != RuleAllSuccess:
+		d.reconsider(number)
+	case status.Failure():
+		d.scratch.doomed = append(d.scratch.doomed, number)
 	case state.open > 0:
-		d.scratch.decide(number, decided)
-	case decided == verdictStart && rule == RuleAllSuccess && d.change.tally.skipped == 0:
-		d.scratch.ready = append(d.scratch.ready, number) // a parent that failed would have decided before
+	case status == TaskCompleted: // one that failed would have decided before, and skipped ones do not count
+		d.scratch.ready = append(d.scratch.ready, number)
 	default:
 		d.reconsider(number)
 	}
@@ -376,6 +379,12 @@ func (d *draft) drain(list *[]int32, do func(number int32)) {
 
 // begin lets a pending node go on that its parents no longer hold.
 func (d *draft) begin(number int32) {
+	if d.graph.plain {
+		state := d.node(number)
+		state.Attempt, state.Delivery = 1, 1
+		d.queue(number, state, true)
+		return
+	}
 	scheduling := d.graph.Scheduling(number)
 	switch {
 	case scheduling.Unexpanded:
@@ -469,7 +478,7 @@ func (d *draft) unsettled() bool {
 func (d *draft) finish() {
 	tally := &d.change.tally
 	var end time.Time
-	if (d.status == RunRunning || d.status == RunPaused) && tally.ended == d.graph.Len() {
+	if (d.status == RunRunning || d.status == RunPaused) && int(tally.ended) == d.graph.Len() {
 		end, d.runDirty = d.change.At, true
 		d.status = d.finalStatus()
 		d.dropRunTimer()
@@ -480,7 +489,7 @@ func (d *draft) finish() {
 	}
 	d.change.Run = &RunChange{
 		Status: d.status, StartTime: d.started, EndTime: end, CancelTime: d.cancelled, Stop: d.stop, Version: d.version,
-		Total: d.graph.Len(), Completed: tally.completed, Failed: tally.failed, Reason: d.reason, Reopened: d.reopened,
+		Total: d.graph.Len(), Completed: int(tally.completed), Failed: int(tally.failed), Reason: d.reason, Reopened: d.reopened,
 	}
 	if d.status == RunCompleted {
 		d.change.Run.LogicalDate = d.run.Options.LogicalDate

@@ -57,7 +57,7 @@ func (d *draft) resume(event *Event) {
 	}
 	d.status, d.runDirty = RunRunning, true
 	d.event("resume", event.Actor, RunNode, "")
-	d.pausing, d.change.backlog.resume = false, 0
+	d.change.backlog.resume = 0
 }
 
 // settleResumed queues anew what waited for the run to be resumed. What this change has written already waits for
@@ -237,8 +237,6 @@ func (d *draft) reopen() {
 	}
 	d.status, d.reopened, d.runDirty = RunRunning, true, true
 	d.cancelled, d.stop = time.Time{}, CauseNone
-	all := &d.change.backlog
-	all.kept, all.resume = int32(len(d.run.Options.Kept)), int32(d.graph.Len()) //nolint:gosec // numbers of nodes
 	if limit := d.run.Options.TimeoutSeconds; limit > 0 {
 		d.change.SetTimers = append(d.change.SetTimers, Timer{Node: RunNode, Kind: TimerRun, Due: d.change.At.Add(seconds(limit))})
 	}

@@ -90,7 +90,7 @@ func (d *draft) timer(event *Event) {
 	}
 	// One that waits only since this change has another timer.
 	stored, state := d.run.Nodes[event.Node], d.peek(event.Node)
-	if stored.Status != TaskWaiting || state.Status != TaskWaiting || stored.Waits != state.Waits {
+	if stored.Status != TaskWaiting || state.Status != TaskWaiting {
 		return
 	}
 	switch {
@@ -107,9 +107,6 @@ func (d *draft) timer(event *Event) {
 
 // stopRun lets the run end early by itself.
 func (d *draft) stopRun(cause Cause) {
-	if d.killing() || d.ending() && cause == CauseStopped {
-		return
-	}
 	d.stop, d.runDirty = cause, true
 	d.change.backlog.cancel = 0
 	if d.status == RunPaused {

@@ -204,7 +204,7 @@ func (d *draft) addPlan(b *branch, point int32, plan *KnownPlan, top string) {
 	for i := range plan.Nodes {
 		name := plan.Nodes[i].Name
 		known, ok := b.names.find(name)
-		if isNew[i] = !ok || name == top; isNew[i] {
+		if isNew[i] = !ok; !ok {
 			known = b.number()
 			b.names.add(name, known)
 		}
@@ -305,9 +305,6 @@ func (d *draft) extend(specs []*NewSpec, nodes []GrownNode) {
 	graph, err := d.graph.Grow(scheduling, nodes)
 	if err != nil {
 		panic(fmt.Sprintf("run %s can't grow: %v", d.run.ID, err)) // the nodes were made here
-	}
-	if d.change.backlog.resume == int32(d.graph.Len()) { //nolint:gosec // a number of nodes
-		d.change.backlog.resume = int32(graph.Len()) //nolint:gosec // a number of nodes
 	}
 	d.graph, d.change.graph = graph, graph
 	d.change.Specs = append(d.change.Specs, specs...)

@@ -3,6 +3,7 @@ package workflow
 import (
 	"cmp"
 	"fmt"
+	"slices"
 )
 
 // Scheduling is the part of a TaskSpec that a writer needs.
@@ -124,51 +125,74 @@ func (g *Graph) link() {
 // Grow is a graph with more specifications, and with nodes that are new or have other parents than before. New
 // nodes continue the numbers. It errs when an index is out of range, which a stored run never has.
 func (g *Graph) Grow(specs []Scheduling, nodes []GrownNode) (*Graph, error) {
-	count := g.Len()
+	order := make([]*GrownNode, len(nodes))
+	edges := len(g.parent)
 	for i := range nodes {
-		count = max(count, int(nodes[i].Number)+1)
+		order[i] = &nodes[i]
+		edges += len(nodes[i].Dependencies)
 	}
-	changed := make([]*GrownNode, count)
-	for i := range nodes {
-		if nodes[i].Number < 0 || changed[nodes[i].Number] != nil {
-			return nil, fmt.Errorf("node %d is there twice", nodes[i].Number)
-		}
-		changed[nodes[i].Number] = &nodes[i]
+	slices.SortFunc(order, func(one, other *GrownNode) int { return cmp.Compare(one.Number, other.Number) })
+	count := g.Len()
+	if len(order) > 0 {
+		count = max(count, int(order[len(order)-1].Number)+1)
 	}
 	grown := &Graph{
-		Specs: append(g.Specs[:len(g.Specs):len(g.Specs)], specs...), spec: make([]int32, count),
-		parentAt: make([]int32, count+1), parent: make([]int32, 0, len(g.parent)+2*len(nodes)), dependAt: make([]int32, count+1),
-		names: make([]string, count-g.named), named: g.named,
+		Specs: append(slices.Clip(g.Specs), specs...), spec: make([]int32, 0, count),
+		parentAt: make([]int32, 1, count+1), parent: make([]int32, 0, edges), dependAt: make([]int32, count+1),
+		names: append(make([]string, 0, count-g.named), g.names...), named: g.named,
 	}
-	copy(grown.names, g.names)
-	for number := range count {
-		var parents []int32
-		switch node := changed[number]; {
-		case node != nil:
-			grown.spec[number], parents = node.Spec, node.Dependencies
-			if number >= g.named {
-				grown.names[number-g.named] = node.Name
-			}
-		case number < g.Len():
-			grown.spec[number], parents = g.spec[number], g.Parents(int32(number)) //nolint:gosec // a node number
-		default:
-			return nil, fmt.Errorf("node %d is missing", number)
+	for _, node := range order {
+		grown.keep(g, min(int(node.Number), g.Len()))
+		if err := grown.put(node, count); err != nil {
+			return nil, err
 		}
-		if spec := grown.spec[number]; spec < 0 || int(spec) >= len(grown.Specs) {
-			return nil, fmt.Errorf("node %d has the unknown specification %d", number, spec)
-		}
-		for _, parent := range parents {
-			if parent < 0 || int(parent) >= count || int(parent) == number {
-				return nil, fmt.Errorf("node %d depends on the impossible node %d", number, parent)
-			}
-			grown.dependAt[parent+1]++
-		}
-		grown.parent = append(grown.parent, parents...)
-		grown.parentAt[number+1] = int32(len(grown.parent)) //nolint:gosec // bounded by the run's size
+	}
+	grown.keep(g, g.Len())
+	for _, parent := range grown.parent {
+		grown.dependAt[parent+1]++
 	}
 	grown.dependents = make([]int32, len(grown.parent))
 	grown.link()
 	return grown, nil
+}
+
+// keep takes over nodes up to a number as they were.
+func (g *Graph) keep(from *Graph, end int) {
+	first := g.Len()
+	if first >= end {
+		return
+	}
+	shift := int32(len(g.parent)) - from.parentAt[first] //nolint:gosec // bounded by the run's size
+	g.spec = append(g.spec, from.spec[first:end]...)
+	g.parent = append(g.parent, from.parent[from.parentAt[first]:from.parentAt[end]]...)
+	for _, at := range from.parentAt[first+1 : end+1] {
+		g.parentAt = append(g.parentAt, at+shift)
+	}
+}
+
+// put adds the next node to a graph that will have so many.
+func (g *Graph) put(node *GrownNode, count int) error {
+	switch {
+	case int(node.Number) < g.Len():
+		return fmt.Errorf("node %d is there twice, or below 0", node.Number)
+	case int(node.Number) > g.Len():
+		return fmt.Errorf("node %d is missing", g.Len())
+	case node.Spec < 0 || int(node.Spec) >= len(g.Specs):
+		return fmt.Errorf("node %d has the unknown specification %d", node.Number, node.Spec)
+	}
+	for _, parent := range node.Dependencies {
+		if parent < 0 || int(parent) >= count || parent == node.Number {
+			return fmt.Errorf("node %d depends on the impossible node %d", node.Number, parent)
+		}
+	}
+	g.spec, g.parent = append(g.spec, node.Spec), append(g.parent, node.Dependencies...)
+	g.parentAt = append(g.parentAt, int32(len(g.parent))) //nolint:gosec // bounded by the run's size
+	if at := int(node.Number) - g.named; at == len(g.names) {
+		g.names = append(g.names, node.Name)
+	} else if at >= 0 {
+		g.names[at] = node.Name
+	}
+	return nil
 }
 
 // Len is the number of nodes.

@@ -443,9 +443,11 @@ func todo(run *Run) map[int32]string {
 	for i := range run.Options.Kept[run.backlog.kept:] {
 		put([]int32{run.Options.Kept[int(run.backlog.kept)+i].Node}, "keep")
 	}
-	put(run.backlog.doomed, "give up")
-	put(run.backlog.skip, "skip")
-	put(run.backlog.ready, "start")
+	if left := run.backlog.decided; left != nil {
+		put(left.doomed, "give up")
+		put(left.skip, "skip")
+		put(left.ready, "start")
+	}
 	for number := range run.Nodes {
 		if state := &run.Nodes[number]; state.Waits == CausePaused && run.Status == RunRunning && number >= int(run.backlog.resume) {
 			all[int32(number)] = "resume"

@@ -3,6 +3,7 @@ package workflow
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -58,15 +59,15 @@ type Run struct {
 }
 
 // tally counts the nodes of a run that have ended.
-type tally struct{ ended, completed, failed, cancelled, skipped int }
+type tally struct{ ended, completed, failed, cancelled int32 }
 
 // backlog is the work that a change was too large to hold. It can always be
 // found again from the states of the nodes.
 type backlog struct {
-	decided
-	kept   int32 // of Options.Kept: those below were already looked at
-	cancel int32 // when it ends early: nodes below were already looked at
-	resume int32 // after a pause: nodes below were already looked at
+	decided *decided // nil when there are none
+	kept    int32    // of Options.Kept: those below were already looked at
+	cancel  int32    // when it ends early: nodes below were already looked at
+	resume  int32    // after a pause: nodes below were already looked at
 }
 
 // decided are pending nodes of which it is known what becomes of them.
@@ -74,6 +75,16 @@ type decided struct {
 	ready  []int32 // may start
 	doomed []int32 // upstream_failed
 	skip   []int32 // to be skipped
+}
+
+func (w *decided) some() bool { return len(w.ready)+len(w.doomed)+len(w.skip) > 0 }
+
+// kept is a copy; nil when there are none.
+func (w *decided) kept() *decided {
+	if !w.some() {
+		return nil
+	}
+	return &decided{slices.Clone(w.ready), slices.Clone(w.doomed), slices.Clone(w.skip)}
 }
 
 // NewRun is a run that nobody started yet.
@@ -124,6 +135,7 @@ func RestoreRun(id RunID, dag string, graph *Graph, hasValues bool, stored Store
 func (r *Run) rebuild() {
 	r.tally, r.backlog = tally{}, backlog{resume: int32(len(r.Nodes))} //nolint:gosec // a number of nodes
 	r.backlog.kept = r.settledKept()
+	var all decided
 	for number := range r.Nodes {
 		node := int32(number) //nolint:gosec // a node number
 		state := &r.Nodes[number]
@@ -137,8 +149,12 @@ func (r *Run) rebuild() {
 		census := r.census(node)
 		state.open = census.open
 		if state.Status == TaskPending {
-			r.backlog.decide(node, census.verdict(r.Graph.Scheduling(node).Rule))
+			all.decide(node, census.verdict(r.Graph.Scheduling(node).Rule))
 		}
+	}
+	if all.some() {
+		left := all
+		r.backlog.decided = &left
 	}
 }
 
@@ -162,7 +178,7 @@ func (r *Run) settledKept() int32 {
 }
 
 // add counts an end, or with -1 takes one back.
-func (t *tally) add(status TaskStatus, by int) {
+func (t *tally) add(status TaskStatus, by int32) {
 	t.ended += by
 	switch status {
 	case TaskCompleted:
@@ -171,15 +187,13 @@ func (t *tally) add(status TaskStatus, by int) {
 		t.failed += by
 	case TaskCancelled:
 		t.cancelled += by
-	case TaskSkipped:
-		t.skipped += by
-	case TaskPending, TaskQueued, TaskRunning, TaskWaiting, TaskUpstreamFailed:
+	case TaskPending, TaskQueued, TaskRunning, TaskWaiting, TaskSkipped, TaskUpstreamFailed:
 	}
 }
 
 // Counts are the run's number of task runs, and of those that completed and failed.
 func (r *Run) Counts() (total, completed, failed int) {
-	return len(r.Nodes), r.tally.completed, r.tally.failed
+	return len(r.Nodes), int(r.tally.completed), int(r.tally.failed)
 }
 
 // Queued are the members that are queued: in the queue, in a writer's memory, or at an agent.

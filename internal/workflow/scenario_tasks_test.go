@@ -9,12 +9,11 @@ import (
 
 // scenarioTasks are the tasks of a scenario, in the run and beside it.
 type scenarioTasks struct {
-	names   []string
-	needs   map[string][]string
-	specs   map[string]*TaskSpec
-	inRun   []string
-	kept    []string
-	noItems bool
+	names []string
+	needs map[string][]string
+	specs map[string]*TaskSpec
+	inRun []string
+	kept  []string
 }
 
 var taskWords = []string{"needs", "retries", "delay", "backoff", "max", "rule", "eval", "approval", "each"}

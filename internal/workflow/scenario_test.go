@@ -317,8 +317,8 @@ func (s *scenario) call(events []Event) error {
 func cloneRun(run *Run) *Run {
 	clone := *run
 	clone.Nodes = slices.Clone(run.Nodes)
-	clone.backlog.ready = slices.Clone(run.backlog.ready)
-	clone.backlog.doomed = slices.Clone(run.backlog.doomed)
-	clone.backlog.skip = slices.Clone(run.backlog.skip)
+	if run.backlog.decided != nil {
+		clone.backlog.decided = run.backlog.decided.kept()
+	}
 	return &clone
 }

@@ -23,9 +23,10 @@ func takeScratch(run *Run) *scratch {
 	if len(s.entries) < len(run.Nodes) || s.stamp == 0 {
 		s.entries, s.stamp = make([]uint64, len(run.Nodes)), 1
 	}
-	s.ready = append(s.ready[:0], run.backlog.ready...)
-	s.doomed = append(s.doomed[:0], run.backlog.doomed...)
-	s.skip = append(s.skip[:0], run.backlog.skip...)
+	s.ready, s.doomed, s.skip = s.ready[:0], s.doomed[:0], s.skip[:0]
+	if left := run.backlog.decided; left != nil {
+		s.ready, s.doomed, s.skip = append(s.ready, left.ready...), append(s.doomed, left.doomed...), append(s.skip, left.skip...)
+	}
 	return s
 }
 
