@@ -70,6 +70,11 @@ func static() echo.HandlerFunc {
 	if err != nil {
 		panic(err) // only for a malformed name
 	}
+	return filesOf(files)
+}
+
+// filesOf serves files that do not change while the server runs.
+func filesOf(files fs.FS) echo.HandlerFunc {
 	serve := echo.StaticDirectoryHandler(files, true)
 	return func(c echo.Context) error {
 		c.Response().Header().Set(echo.HeaderCacheControl, "public, max-age=300")

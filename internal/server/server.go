@@ -15,6 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/cyclonetix/cyclonetix/internal/api"
+	"github.com/cyclonetix/cyclonetix/schemas"
 )
 
 const (
@@ -127,6 +128,7 @@ func (s *Server) routes() *echo.Echo {
 
 	e.GET("/", s.page.runs)
 	e.GET("/static/*", static())
+	e.GET("/schemas/*", filesOf(schemas.Files)) // for editors
 	if s.options.Metrics != nil {
 		e.GET(s.options.MetricsPath, s.options.Metrics.handler())
 	}

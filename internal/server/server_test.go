@@ -178,6 +178,7 @@ func TestErrors(t *testing.T) {
 		{"unknown path", request("GET", "/api/nothing", ""), nil, 404, api.CodeNotFound, "/api/nothing", ""},
 		{"unknown page", request("GET", "/nothing", ""), nil, 404, api.CodeNotFound, "/nothing", ""},
 		{"unknown static file", request("GET", "/static/nothing.js", ""), nil, 404, api.CodeNotFound, "", ""},
+		{"unknown schema", request("GET", "/schemas/nothing.json", ""), nil, 404, api.CodeNotFound, "", ""},
 		{"wrong method", request("DELETE", "/api/runs", ""), nil, 405, api.CodeMethodNotAllowed, "DELETE", ""},
 		{"no body", request("POST", "/api/schedule-task", ""), nil, 400, api.CodeBadRequest, "empty", ""},
 		{"not JSON", request("POST", "/api/schedule-task", "{task"), nil, 400, api.CodeBadRequest, "not JSON", ""},
@@ -597,5 +598,17 @@ func TestAddressInUse(t *testing.T) {
 	_, err := server.Listen(t.Context(), address)
 	if !errors.Is(err, server.ErrAddressInUse) || !strings.Contains(err.Error(), address) {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestSchemasAreServed(t *testing.T) {
+	t.Parallel()
+	s := start(t, &fake{})
+	for _, kind := range []string{"task", "dag", "context", "parameter_set"} {
+		answer := do(s, request("GET", "/schemas/"+kind+".schema.json", ""))
+		var schema map[string]any
+		if err := json.Unmarshal(answer.Body.Bytes(), &schema); err != nil || answer.Code != http.StatusOK || schema["$schema"] == nil {
+			t.Errorf("%s: %d, %v", kind, answer.Code, err)
+		}
 	}
 }

@@ -10,12 +10,17 @@
 //
 //	           Start            all nodes ended
 //	pending ──────────▶ running ───────────────▶ completed | failed | cancelled
+//	                     │   ▲                       │
+//	               pause ▼   │ resume                │ a person retries or skips a task
+//	                    paused                       ▼
+//	                                              running
 //
-//	           parents done        claim            report
+//	        its rule lets it        claim            report
 //	pending ──────────────▶ queued ─────▶ (running) ──────▶ completed | failed
 //	   │                      ▲  │                              │ retries left
 //	   │                      │  └── cancelled                  ▼
 //	   └─▶ upstream_failed    └──────────────────────────── waiting
+//	       skipped                                 (retry's delay, approval, pause)
 //	       cancelled
 //
 // "running" is never stored for a task run: a queued task run that an agent has

@@ -56,7 +56,7 @@ func newRows(plan *Graph, options RunOptions) *rows {
 	}
 }
 
-type report func(format string, args ...any)
+type reporter func(format string, args ...any)
 
 // commit stores the change, and says everything that is wrong with it.
 func (r *rows) commit(change *Change) error {
@@ -85,7 +85,7 @@ func (r *rows) commit(change *Change) error {
 }
 
 // undo lets rows go, and makes others attempts: by what a person did.
-func (r *rows) undo(change *Change, report report) {
+func (r *rows) undo(change *Change, report reporter) {
 	for _, node := range change.Reset {
 		if row, ok := r.tasks[node]; !ok || !row.Status.Ended() || row.Attempt > 0 {
 			report("node %d is reset, but its row is %v with the attempt %d", node, row.Status, row.Attempt)
@@ -112,7 +112,7 @@ func (r *rows) undo(change *Change, report report) {
 	}
 }
 
-func (r *rows) commitTasks(change *Change, report report) {
+func (r *rows) commitTasks(change *Change, report reporter) {
 	queued := map[Member]bool{}
 	seen := map[int32]bool{}
 	for _, row := range change.Tasks {
@@ -198,7 +198,7 @@ func endsWithoutAttempt(status TaskStatus, cause Cause) bool {
 	return false
 }
 
-func (r *rows) commitTimers(change *Change, report report) {
+func (r *rows) commitTimers(change *Change, report reporter) {
 	for _, timer := range change.DropTimers {
 		key := timerKey{timer.Node, timer.Kind}
 		if _, ok := r.timers[key]; !ok {
@@ -229,7 +229,7 @@ func (r *rows) commitTimers(change *Change, report report) {
 	}
 }
 
-func (r *rows) commitRun(change *Change, report report) {
+func (r *rows) commitRun(change *Change, report reporter) {
 	r.events = append(r.events, change.Events...)
 	if change.Update != nil {
 		if change.Run == nil || change.Run.Version <= r.run.Version {
@@ -290,7 +290,7 @@ func (r *rows) ended() (count int) {
 }
 
 // commitGraph stores the nodes of the change.
-func (r *rows) commitGraph(change *Change, report report) {
+func (r *rows) commitGraph(change *Change, report reporter) {
 	for _, spec := range change.Specs {
 		r.specs[spec.Scheduling.Spec] = spec.Body
 	}
