@@ -39,9 +39,10 @@ BEGIN
     PERFORM set_config('lock_timeout', former, true);
 END $$;
 
--- The time, but later than a former one, whatever the clock did meanwhile.
+-- The time, but later than a former one, whatever the clock did meanwhile. It is that of the call and not of the
+-- transaction's beginning, which may lie before the end of what the statement's snapshot shows as ended.
 CREATE FUNCTION cyclonetix__state.now_after(former timestamptz) RETURNS timestamptz
-LANGUAGE sql STABLE AS $$ SELECT greatest(now(), former + interval '1 microsecond') $$;
+LANGUAGE sql VOLATILE AS $$ SELECT greatest(clock_timestamp(), former + interval '1 microsecond') $$;
 
 -- Raises unless a bulk statement wrote what it was meant to write.
 CREATE FUNCTION cyclonetix__state.expect_rows(what text, wanted bigint, written bigint) RETURNS void

@@ -144,8 +144,11 @@ func fileLayer(o Options, variables map[string]string) (*layer, map[string]bool)
 // environmentPrefix begins the names of the variables that set keys.
 const environmentPrefix = "CYCLO_"
 
+// secretPrefix begins the names of the variables that hold an agent's secrets.
+const secretPrefix = "CYCLO_SECRET_"
+
 // environmentLayer reads the variables that begin with the prefix. Known are those of keys, those
-// of tasks and tests, and those that the file names.
+// of tasks and tests, secrets, and those that the file names.
 func environmentLayer(variables map[string]string, used map[string]bool) *layer {
 	l := newLayer()
 	known := byName(func(*key) bool { return true }, environmentName)
@@ -156,7 +159,7 @@ func environmentLayer(variables map[string]string, used map[string]bool) *layer 
 		case !strings.HasPrefix(name, environmentPrefix):
 		case k != nil:
 			l.set(k, variables[name], variables[name], at)
-		case strings.HasPrefix(name, "CYCLO_TEST_"), slices.Contains(taskVariables, name), used[name]:
+		case strings.HasPrefix(name, "CYCLO_TEST_"), strings.HasPrefix(name, secretPrefix), slices.Contains(taskVariables, name), used[name]:
 		default:
 			hint := ""
 			if near := nearestOf(name, slices.Sorted(maps.Keys(known))); near != "" {
