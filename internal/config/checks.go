@@ -14,7 +14,7 @@ import (
 
 var (
 	namePattern    = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,200}$`)
-	clusterPattern = regexp.MustCompile(`^[a-z0-9_]{1,40}$`)
+	clusterPattern = regexp.MustCompile(`^[a-z0-9_]{1,28}$`) // with what is added to it, River takes 46 characters as a schema
 )
 
 // checks are what the tag "check" names. The texts of their errors follow the name of the key, and
@@ -30,7 +30,7 @@ var checks = map[string]func(string) error{
 		// It becomes part of the names of schemas, which have at most 63 bytes, and in which "__"
 		// is a divider.
 		if !clusterPattern.MatchString(s) || strings.Contains(s, "__") || strings.HasSuffix(s, "_") {
-			return errors.New("must be lower-case letters, digits and '_', 40 at most, with no '__' in it and no '_' at its end")
+			return errors.New("must be lower-case letters, digits and '_', 28 at most, with no '__' in it and no '_' at its end")
 		}
 		return nil
 	},

@@ -145,7 +145,7 @@ func fileLayer(o Options, variables map[string]string) (*layer, map[string]bool)
 const environmentPrefix = "CYCLO_"
 
 // secretPrefix begins the names of the variables that hold an agent's secrets.
-const secretPrefix = "CYCLO_SECRET_"
+const secretPrefix = "CYCLO_SECRET_" //nolint:gosec // a name
 
 // environmentLayer reads the variables that begin with the prefix. Known are those of keys, those
 // of tasks and tests, secrets, and those that the file names.

@@ -200,8 +200,8 @@ func TestBadFiles(t *testing.T) {
 		"backend: postgres":                                  `config.yaml:1:10: backend must be one of postgresql, redis, memory (did you mean postgresql?), not "postgres"`,
 		"backend: redis":                                     `config.yaml:1:10: backend: redis is not run by this version yet: use postgresql, or memory to try things out`,
 		"backend_url: redis://h":                             `config.yaml:1:14: backend_url: must be a URL such as postgres://HOST:PORT/DATABASE, or empty for the embedded server`,
-		"cluster_id: a__b":                                   `config.yaml:1:13: cluster_id must be lower-case letters, digits and '_', 40 at most, with no '__' in it and no '_' at its end, not "a__b"`,
-		"cluster_id: A":                                      `config.yaml:1:13: cluster_id must be lower-case letters, digits and '_', 40 at most, with no '__' in it and no '_' at its end, not "A"`,
+		"cluster_id: a__b":                                   `config.yaml:1:13: cluster_id must be lower-case letters, digits and '_', 28 at most, with no '__' in it and no '_' at its end, not "a__b"`,
+		"cluster_id: A":                                      `config.yaml:1:13: cluster_id must be lower-case letters, digits and '_', 28 at most, with no '__' in it and no '_' at its end, not "A"`,
 		"server: {listen: 3000}":                             `config.yaml:1:18: server.listen must be HOST:PORT, such as 127.0.0.1:3000, not "3000"`,
 		"server: {listen: 'h:99999'}":                        `config.yaml:1:18: server.listen must be HOST:PORT, such as 127.0.0.1:3000, not "h:99999"`,
 		"default_queue: gpu":                                 `config.yaml:1:16: default_queue: "gpu" is not among the queues (default)`,
@@ -244,7 +244,7 @@ config.yaml:6:1: unknown key "nope"
 CYCLO_AGENT_MAX_RESCUES: agent.max_rescues must be at least 0, not "-1"
 CYCLO_BACKENDURL: no setting has this variable (did you mean CYCLO_BACKEND_URL?)
 CYCLO_GIT_AUTH_CREDENTIALS: git.auth.credentials can only be set in the file
---cluster-id: cluster_id must be lower-case letters, digits and '_', 40 at most, with no '__' in it and no '_' at its end, not "a__b"
+--cluster-id: cluster_id must be lower-case letters, digits and '_', 28 at most, with no '__' in it and no '_' at its end, not "a__b"
 --logging-level: logging.level must be one of trace, debug, info, warn, error, not "loud"`)
 	var one Error
 	if !errors.As(err, &one) || one.Where != "config.yaml:2:16" {

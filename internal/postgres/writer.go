@@ -99,7 +99,7 @@ const (
 // and who does nothing for a second.
 func (b *Backend) retireWriters(ctx context.Context) error {
 	type progress struct{ seq, beat int64 }
-	first := map[int64]progress{}
+	first, told := map[int64]progress{}, map[int64]bool{}
 	for start := time.Now(); ; {
 		writers, err := b.queries.ListLiveWriters(ctx, b.on(b.pool))
 		if err != nil {
@@ -121,7 +121,10 @@ func (b *Backend) retireWriters(ctx context.Context) error {
 			if err := b.declareWriterDead(ctx, other.Writer); err != nil {
 				return err
 			}
-			b.logger.Info("took over from an orchestrator that died", "orchestrator", other.Orchestrator)
+			if !told[other.LockKey] { // its shards have one lock
+				told[other.LockKey] = true
+				b.logger.Info("took over from an orchestrator that died", "orchestrator", other.Orchestrator)
+			}
 		}
 		if waiting == 0 {
 			return nil
