@@ -215,14 +215,15 @@ func (q *Queries) TakeBuckets(ctx context.Context, db DBTX, writers []int64) ([]
 
 const tick = `-- name: Tick :one
 SELECT clock_timestamp()::timestamptz AS now,
+       ARRAY(SELECT w.writer FROM cyclonetix__state.writers w WHERE w.writer = ANY ($1::bigint[]) AND NOT w.dead)::bigint[] AS living,
        pg_postmaster_start_time()::timestamptz AS server_started,
        -- As in ReadMail: a bucket without unread mail may be marked as read up to here.
        pg_snapshot_xmin(pg_current_snapshot())::xid8 AS xmin,
        ARRAY(SELECT u.bucket
-             FROM ROWS FROM (unnest($1::smallint[]), unnest($2::xid8[]), unnest($3::bigint[])) AS u (bucket, xid, id),
+             FROM ROWS FROM (unnest($2::smallint[]), unnest($3::xid8[]), unnest($4::bigint[])) AS u (bucket, xid, id),
                   LATERAL (SELECT FROM cyclonetix__state.mailbox m WHERE m.bucket = u.bucket AND (m.xid, m.id) > (u.xid, u.id)
                            ORDER BY m.bucket, m.xid, m.id LIMIT 1) m)::smallint[] AS mail_buckets,
-       EXISTS (SELECT FROM unnest($1::smallint[]) AS u (bucket),
+       EXISTS (SELECT FROM unnest($2::smallint[]) AS u (bucket),
                     LATERAL (SELECT FROM cyclonetix__state.timers t
                              WHERE t.bucket = u.bucket AND t.due <= now() + interval '1 second' LIMIT 1) t)::boolean AS timers_due,
        EXISTS (SELECT FROM cyclonetix__state.dispatches d
@@ -238,6 +239,7 @@ SELECT clock_timestamp()::timestamptz AS now,
 `
 
 type TickParams struct {
+	Writers  []int64
 	Buckets  []int16
 	MarkXids []uint64
 	MarkIds  []int64
@@ -245,6 +247,7 @@ type TickParams struct {
 
 type TickRow struct {
 	Now           time.Time
+	Living        []int64
 	ServerStarted time.Time
 	Xmin          uint64
 	MailBuckets   []int16
@@ -253,12 +256,18 @@ type TickRow struct {
 	Agents        []byte
 }
 
-// All that a writer asks once a second, in one statement.
+// All that the writers of an orchestrator ask once a second, in one statement.
 func (q *Queries) Tick(ctx context.Context, db DBTX, arg TickParams) (TickRow, error) {
-	row := db.QueryRow(ctx, tick, arg.Buckets, arg.MarkXids, arg.MarkIds)
+	row := db.QueryRow(ctx, tick,
+		arg.Writers,
+		arg.Buckets,
+		arg.MarkXids,
+		arg.MarkIds,
+	)
 	var i TickRow
 	err := row.Scan(
 		&i.Now,
+		&i.Living,
 		&i.ServerStarted,
 		&i.Xmin,
 		&i.MailBuckets,

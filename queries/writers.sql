@@ -42,8 +42,9 @@ INSERT INTO cyclonetix__state.writer_beats (writer, beat, at) SELECT writer, 1, 
 ON CONFLICT (writer) DO UPDATE SET beat = writer_beats.beat + 1, at = now();
 
 -- name: Tick :one
--- All that a writer asks once a second, in one statement.
+-- All that the writers of an orchestrator ask once a second, in one statement.
 SELECT clock_timestamp()::timestamptz AS now,
+       ARRAY(SELECT w.writer FROM cyclonetix__state.writers w WHERE w.writer = ANY (@writers::bigint[]) AND NOT w.dead)::bigint[] AS living,
        pg_postmaster_start_time()::timestamptz AS server_started,
        -- As in ReadMail: a bucket without unread mail may be marked as read up to here.
        pg_snapshot_xmin(pg_current_snapshot())::xid8 AS xmin,

@@ -117,13 +117,13 @@ func (p Plan) around(call string, do func() error) error {
 	return err
 }
 
-// OpenWriter implements engine.Backend.
-func (b *faultyBackend) OpenWriter(ctx context.Context, orchestrator string) (engine.Writer, error) {
-	writer, err := b.Backend.OpenWriter(ctx, orchestrator)
-	if err != nil {
-		return nil, err //nolint:wrapcheck // a wrapper is not seen
+// OpenWriters implements engine.Backend.
+func (b *faultyBackend) OpenWriters(ctx context.Context, orchestrator string, most int) ([]engine.Writer, error) {
+	writers, err := b.Backend.OpenWriters(ctx, orchestrator, most)
+	for i, writer := range writers {
+		writers[i] = &faultyWriter{Writer: writer, plan: b.plan}
 	}
-	return &faultyWriter{Writer: writer, plan: b.plan}, nil
+	return writers, err //nolint:wrapcheck // a wrapper is not seen
 }
 
 // OpenAgent implements engine.Backend.

@@ -175,14 +175,14 @@ func (p *puppet) obey(orders []engine.Order) {
 	}
 }
 
-// report tells how members ended that have taken their rounds. After an error it is sent until it is stored, and
+// report tells how members ended that have taken their rounds and report to one bucket; the others have their turn. After an error it is sent until it is stored, and
 // now and then once more after that.
 func (p *puppet) report(ctx context.Context) bool {
-	report := &engine.Report{Agent: p.session.Incarnation()}
+	report := &engine.Report{ReplyTo: -1, Agent: p.session.Incarnation()}
 	var left []*heldTask
 	for _, task := range p.held {
 		task.rounds--
-		if task.rounds >= 0 && !task.killed {
+		if task.rounds >= 0 && !task.killed || report.ReplyTo >= 0 && report.ReplyTo != task.replyTo {
 			left = append(left, task)
 			continue
 		}
@@ -194,6 +194,7 @@ func (p *puppet) report(ctx context.Context) bool {
 		}
 	}
 	p.held = left
+	report.ReplyTo = max(0, report.ReplyTo)
 	if len(report.Ends)+len(report.Returns)+len(p.obeyed) == 0 {
 		return false
 	}

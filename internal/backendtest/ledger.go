@@ -30,13 +30,13 @@ func newLedger(backend engine.Backend) *ledger {
 	return &ledger{Backend: backend, rows: map[taskRun]workflow.TaskChange{}, runs: map[workflow.RunID]workflow.RunChange{}, out: map[workflow.Member]int{}}
 }
 
-// OpenWriter implements engine.Backend.
-func (l *ledger) OpenWriter(ctx context.Context, orchestrator string) (engine.Writer, error) {
-	writer, err := l.Backend.OpenWriter(ctx, orchestrator)
-	if err != nil {
-		return nil, err //nolint:wrapcheck // a wrapper is not seen
+// OpenWriters implements engine.Backend.
+func (l *ledger) OpenWriters(ctx context.Context, orchestrator string, most int) ([]engine.Writer, error) {
+	writers, err := l.Backend.OpenWriters(ctx, orchestrator, most)
+	for i, writer := range writers {
+		writers[i] = &ledgerWriter{Writer: writer, ledger: l}
 	}
-	return &ledgerWriter{Writer: writer, ledger: l}, nil
+	return writers, err //nolint:wrapcheck // a wrapper is not seen
 }
 
 type ledgerWriter struct {

@@ -160,10 +160,13 @@ func (b *refusing) Submit(ctx context.Context, submissions []engine.Submission) 
 	return submitted, err //nolint:wrapcheck // a wrapper is not seen
 }
 
-// OpenWriter implements engine.Backend.
-func (b *refusing) OpenWriter(ctx context.Context, orchestrator string) (engine.Writer, error) {
-	writer, err := b.Backend.OpenWriter(ctx, orchestrator)
-	return &refusingWriter{Writer: writer, backend: b}, err //nolint:wrapcheck // a wrapper is not seen
+// OpenWriters implements engine.Backend.
+func (b *refusing) OpenWriters(ctx context.Context, orchestrator string, most int) ([]engine.Writer, error) {
+	writers, err := b.Backend.OpenWriters(ctx, orchestrator, most)
+	for i, writer := range writers {
+		writers[i] = &refusingWriter{Writer: writer, backend: b}
+	}
+	return writers, err //nolint:wrapcheck // a wrapper is not seen
 }
 
 type refusingWriter struct {
@@ -191,10 +194,13 @@ type crashing struct {
 	done atomic.Bool
 }
 
-// OpenWriter implements engine.Backend.
-func (b *crashing) OpenWriter(ctx context.Context, orchestrator string) (engine.Writer, error) {
-	writer, err := b.Backend.OpenWriter(ctx, orchestrator)
-	return &crashingWriter{Writer: writer, backend: b}, err //nolint:wrapcheck // a wrapper is not seen
+// OpenWriters implements engine.Backend.
+func (b *crashing) OpenWriters(ctx context.Context, orchestrator string, most int) ([]engine.Writer, error) {
+	writers, err := b.Backend.OpenWriters(ctx, orchestrator, most)
+	for i, writer := range writers {
+		writers[i] = &crashingWriter{Writer: writer, backend: b}
+	}
+	return writers, err //nolint:wrapcheck // a wrapper is not seen
 }
 
 type crashingWriter struct {

@@ -76,8 +76,9 @@ func quiet(bell <-chan struct{}) {
 // open takes the buckets.
 func (w *world) open() engine.Writer {
 	w.Helper()
-	writer, err := w.backend.OpenWriter(w.ctx, "test")
+	writers, err := w.backend.OpenWriters(w.ctx, "test", 1)
 	w.must(err, "open a writer")
+	writer := writers[0]
 	w.Cleanup(func() { _ = writer.Close(context.WithoutCancel(w.ctx)) })
 	w.must(writer.Recover(w.ctx), "recover")
 	w.writer = writer

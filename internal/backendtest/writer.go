@@ -13,7 +13,7 @@ import (
 var writerTests = []test{
 	{name: "there is one writer, and a second orchestrator is told who", run: func(w *world) {
 		w.open()
-		second, err := w.backend.OpenWriter(w.ctx, "second")
+		second, err := w.backend.OpenWriters(w.ctx, "second", 1)
 		if !errors.Is(err, engine.ErrWriterExists) || !strings.Contains(err.Error(), "test") {
 			w.Fatalf("a second writer gives %v, %v", second, err)
 		}

@@ -15,9 +15,10 @@ type Backend interface {
 	Definitions
 	Schedules
 
-	// OpenWriter makes the caller the writer of all buckets, after it made sure that no
-	// other orchestrator lives: ErrWriterExists names it.
-	OpenWriter(ctx context.Context, orchestrator string) (Writer, error)
+	// OpenWriters gives the caller all buckets, after it made sure that no other orchestrator lives:
+	// ErrWriterExists names it. The buckets are divided among writers, which work side by side: at
+	// least one, and at most so many.
+	OpenWriters(ctx context.Context, orchestrator string, most int) ([]Writer, error)
 	// OpenAgent registers an agent.
 	OpenAgent(ctx context.Context, agent AgentInfo) (AgentSession, error)
 	// StartJobs runs the product's own jobs (partitions, retention, clean-up and those of

@@ -10,8 +10,8 @@ import (
 // Writer is the one who may change the runs of its buckets. Every commit is
 // fenced: once the writer was declared dead, all its commits fail with ErrFenced.
 type Writer interface {
-	// ReplyTo is the bucket that reports on runs of the given bucket are addressed to. A commit is atomic
-	// for all buckets that have it in common, no more; a delivery holds members of such runs only.
+	// ReplyTo is the bucket that reports on runs of the given bucket are addressed to. A delivery holds members
+	// only of runs that have it in common, so that whoever gets the report has the runs, however the buckets are divided.
 	ReplyTo(bucket int) int
 	// Buckets is the number of buckets that the writer owns.
 	Buckets() []int
@@ -46,10 +46,9 @@ type Writer interface {
 	// sweep is set), oldest first, at most limit. What was given is not given again
 	// until Recover, whether it was consumed or not.
 	ReadMail(ctx context.Context, sweep bool, limit int) ([]Mail, error)
-	// Commit stores everything of the commit, or after an error nothing, or some of the parts that ReplyTo
-	// tells apart. Errors: ErrFenced; ErrUncertain; ErrRefused when the content itself can't be stored (the
-	// caller forgets what it knew, and finds the run by halving); any other error means that nothing
-	// at all was stored and the same may be tried again.
+	// Commit stores everything of the commit, or after an error nothing. Errors: ErrFenced; ErrUncertain;
+	// ErrRefused when the content itself can't be stored (the caller forgets what it knew, and finds the
+	// run by halving); any other error means that the same may be tried again.
 	Commit(ctx context.Context, commit *Commit) (CommitResult, error)
 	// Tick is called about once a second: it beats, finds lost agents and tells their
 	// deliveries' writers, and reads what the writer needs to know of the cluster.
@@ -58,7 +57,7 @@ type Writer interface {
 	Close(ctx context.Context) error
 }
 
-// Commit is what a writer wants stored in one step. Writer.ReplyTo says what of it is stored together.
+// Commit is what a writer wants stored in one step.
 type Commit struct {
 	At         time.Time
 	Changes    []*workflow.Change

@@ -26,10 +26,11 @@ func TestRetention(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writer, err := backend.OpenWriter(t.Context(), "test")
+	writers, err := backend.OpenWriters(t.Context(), "test", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
+	writer := writers[0]
 	runs, err := writer.LoadRuns(t.Context(), []workflow.RunID{submitted[0].ID})
 	if err != nil || len(runs) != 1 {
 		t.Fatalf("loaded are %v, %v", runs, err)

@@ -12,8 +12,8 @@ import (
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
-// Writer implements engine.Writer. There is one at a time, and it ends with Close alone:
-// who shares this memory can't die by itself.
+// Writer implements engine.Writer. There is one at a time, since all share one mutex, and it ends
+// with Close alone: who shares this memory can't die by itself.
 type Writer struct {
 	backend      *Backend
 	orchestrator string
@@ -25,8 +25,8 @@ type Writer struct {
 	read map[int]int64 // up to which number each bucket was read
 }
 
-// OpenWriter implements engine.Backend.
-func (b *Backend) OpenWriter(ctx context.Context, orchestrator string) (engine.Writer, error) {
+// OpenWriters implements engine.Backend.
+func (b *Backend) OpenWriters(ctx context.Context, orchestrator string, _ int) ([]engine.Writer, error) {
 	if err := b.lock(ctx); err != nil {
 		return nil, fmt.Errorf("take the buckets: %w", err)
 	}
@@ -40,7 +40,7 @@ func (b *Backend) OpenWriter(ctx context.Context, orchestrator string) (engine.W
 	}
 	b.writer.forget()
 	clear(b.backlog)
-	return b.writer, nil
+	return []engine.Writer{b.writer}, nil
 }
 
 // forget lets all mail be read anew.

@@ -22,8 +22,8 @@ const (
 	commitRows = 6000
 	// loadPage is how many live runs are loaded at once after a takeover.
 	loadPage = 100
-	// keptNodes is the number of nodes in memory above which quiet runs leave it.
-	keptNodes = 4_000_000
+	// keptNodes is the number of nodes in the memory of a writer above which quiet runs leave it.
+	keptNodes = 2_000_000
 )
 
 // loop is the memory of a writer and what it does with it. One goroutine uses it.
@@ -31,6 +31,8 @@ type loop struct {
 	writer  engine.Writer
 	options Options
 
+	// owned are the writer's buckets.
+	owned     map[int]bool
 	recovered bool
 	runs      map[workflow.RunID]*entry
 	work      []*entry // entries with events, or with more to settle, in order
@@ -110,7 +112,10 @@ type letter struct {
 func newLoop(writer engine.Writer, options Options) *loop {
 	l := &loop{
 		writer: writer, options: options, dispatcher: newDispatcher(), suspects: map[workflow.RunID]bool{},
-		questions: newQuestions(writer, options),
+		questions: newQuestions(writer, options), owned: map[int]bool{},
+	}
+	for _, bucket := range writer.Buckets() {
+		l.owned[bucket] = true
 	}
 	l.forget()
 	return l
@@ -121,7 +126,7 @@ func (l *loop) forget() {
 	*l = loop{
 		writer: l.writer, options: l.options, runs: map[workflow.RunID]*entry{}, stale: map[*entry]struct{}{},
 		dispatcher: l.dispatcher.anew(), timers: newTimers(), gate: newGate(), asking: map[workflow.RunID]int{}, suspects: l.suspects, most: l.most,
-		questions: l.questions.anew(),
+		questions: l.questions.anew(), owned: l.owned,
 	}
 }
 
@@ -288,10 +293,15 @@ func (l *loop) load(ctx context.Context, ids []workflow.RunID) error {
 	return nil
 }
 
-// absent are those of the runs that may be loaded, once each: a run in memory twice would lose what waits there.
+// absent are those of the runs that may be loaded, once each: a run in memory twice would lose what waits there. One of
+// another writer never is, whatever a message says.
 func (l *loop) absent(ids []workflow.RunID) []workflow.RunID {
 	absent := make([]workflow.RunID, 0, len(ids))
 	for _, id := range ids {
+		if !l.owned[id.Bucket()] {
+			l.options.Logger.Error("a message on a run of another writer is left out", "run", id)
+			continue
+		}
 		if l.runs[id] == nil && !l.isRefused(id) && !slices.Contains(absent, id) {
 			absent = append(absent, id)
 		}

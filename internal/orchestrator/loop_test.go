@@ -469,3 +469,25 @@ func TestManyRunsAreTakenOver(t *testing.T) {
 	}
 	w.atRest()
 }
+
+// A run in the memory of two writers would be moved on by both.
+func TestRunOfAnotherWriterIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.open()
+	id := w.submit(planOf("a", "b: a"))[0]
+	w.settle()
+	w.open()
+	delete(w.loop.owned, id.Bucket())
+	w.must(w.backend.Cancel(w.ctx, id, "ann"), "cancel")
+	w.settle()
+	if w.loop.runs[id] != nil {
+		t.Error("it is in memory")
+	}
+	w.loop.owned[id.Bucket()] = true
+	w.must(w.backend.Cancel(w.ctx, id, "ann"), "cancel")
+	w.settle()
+	if len(w.loop.runs) != 0 {
+		t.Error("the run is still there: the test tests nothing")
+	}
+}

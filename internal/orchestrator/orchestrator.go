@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
@@ -16,7 +17,10 @@ type Options struct {
 	// ID is the orchestrator's name.
 	ID     string
 	Limits workflow.Limits
-	// TickInterval is how often the writer looks for what no ring told it: a second.
+	// Writers is how many writers work side by side, each on a part of the buckets with a memory of its own,
+	// where the backend can make use of them: two (docs/design/0003-writers.md).
+	Writers int
+	// TickInterval is how often a writer looks for what no ring told it: a second.
 	TickInterval time.Duration
 	Logger       *slog.Logger
 	Observer     Observer
@@ -26,7 +30,7 @@ type Options struct {
 	Schedules engine.Schedules
 }
 
-// Observer is told what was committed, for metrics.
+// Observer is told what was committed, for metrics, by all writers.
 type Observer interface {
 	Committed(duration time.Duration, changes []*workflow.Change)
 }
@@ -41,6 +45,9 @@ type Orchestrator struct {
 func New(backend engine.Backend, options Options) *Orchestrator {
 	if options.Limits == (workflow.Limits{}) {
 		options.Limits = workflow.DefaultLimits
+	}
+	if options.Writers == 0 {
+		options.Writers = 2
 	}
 	if options.TickInterval == 0 {
 		options.TickInterval = time.Second
@@ -69,7 +76,7 @@ func (nobody) Committed(time.Duration, []*workflow.Change) {}
 // was declared dead (it was frozen, say), it begins anew.
 func (o *Orchestrator) Run(ctx context.Context, ready func()) error {
 	for again := false; ; again = true {
-		writer, err := o.open(ctx, again)
+		writers, err := o.open(ctx, again)
 		if again && ctx.Err() != nil && err != nil {
 			return nil //nolint:nilerr // stopped while it had no buckets
 		}
@@ -80,10 +87,8 @@ func (o *Orchestrator) Run(ctx context.Context, ready func()) error {
 			ready()
 			ready = nil
 		}
-		err = newLoop(writer, o.options).run(ctx)
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		closeErr := writer.Close(closing)
-		cancel()
+		err = o.work(ctx, writers)
+		closeErr := closeAll(context.WithoutCancel(ctx), writers)
 		if ctx.Err() != nil {
 			return closeErr
 		}
@@ -94,16 +99,42 @@ func (o *Orchestrator) Run(ctx context.Context, ready func()) error {
 	}
 }
 
+// work runs the writers, until the context ends or one of them can't go on.
+func (o *Orchestrator) work(ctx context.Context, writers []engine.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failures := make([]error, len(writers))
+	var running sync.WaitGroup
+	for i, writer := range writers {
+		running.Go(func() {
+			defer cancel()
+			failures[i] = newLoop(writer, o.options).run(ctx)
+		})
+	}
+	running.Wait()
+	return errors.Join(failures...)
+}
+
+func closeAll(ctx context.Context, writers []engine.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var failures []error
+	for _, writer := range writers {
+		failures = append(failures, writer.Close(ctx))
+	}
+	return errors.Join(failures...)
+}
+
 // open takes the buckets. At the start an error is the caller's matter; when it begins anew, a backend
 // that fails is asked again until it answers.
-func (o *Orchestrator) open(ctx context.Context, again bool) (engine.Writer, error) {
+func (o *Orchestrator) open(ctx context.Context, again bool) ([]engine.Writer, error) {
 	for delay := firstDelay; ; delay = min(2*delay, lastDelay) {
 		if again && !sleep(ctx, delay) {
 			return nil, ctx.Err() //nolint:wrapcheck // says it all
 		}
-		writer, err := o.backend.OpenWriter(ctx, o.options.ID)
+		writers, err := o.backend.OpenWriters(ctx, o.options.ID, o.options.Writers)
 		if err == nil || !again || errors.Is(err, engine.ErrWriterExists) || errors.Is(err, engine.ErrSchemaNewer) {
-			return writer, err //nolint:wrapcheck // wrapped by the caller
+			return writers, err //nolint:wrapcheck // wrapped by the caller
 		}
 		o.options.Logger.Warn("the buckets can't be taken; trying again", "error", err)
 	}

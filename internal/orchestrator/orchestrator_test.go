@@ -36,15 +36,15 @@ func stage(t *testing.T) *staged {
 	}
 }
 
-func (s *staged) OpenWriter(ctx context.Context, orchestrator string) (engine.Writer, error) {
+func (s *staged) OpenWriters(ctx context.Context, orchestrator string, most int) ([]engine.Writer, error) {
 	if err := s.open(int(s.opened.Add(1))); err != nil {
 		return nil, err
 	}
-	writer, err := s.Backend.OpenWriter(ctx, orchestrator)
-	if err != nil {
-		return nil, err
+	writers, err := s.Backend.OpenWriters(ctx, orchestrator, most)
+	for i, writer := range writers {
+		writers[i] = &stagedWriter{Writer: writer, stage: s}
 	}
-	return &stagedWriter{Writer: writer, stage: s}, nil
+	return writers, err
 }
 
 type stagedWriter struct {

@@ -65,9 +65,9 @@ func (w *world) open() {
 	if w.writer != nil {
 		w.must(w.writer.Close(w.ctx), "close the writer")
 	}
-	var err error
-	w.writer, err = w.backend.OpenWriter(w.ctx, "test")
+	writers, err := w.backend.OpenWriters(w.ctx, "test", 1)
 	w.must(err, "open a writer")
+	w.writer = writers[0]
 	w.loop = newLoop(&tape{Writer: w.writer, world: w}, New(w.backend, w.options).options)
 }
 

@@ -25,7 +25,7 @@ type bell struct {
 	backend *Backend
 
 	mutex     sync.Mutex
-	writer    *Writer                    // of this process
+	writers   *writerGroup               // of this process
 	agents    map[*agentSession]struct{} // of this process
 	locks     map[int64]struct{}         // to be held by the listening connection
 	elsewhere bool                       // agents in other processes
@@ -60,8 +60,8 @@ func (b *bell) ringMail(buckets ...int) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	for _, bucket := range buckets {
-		if b.writer != nil {
-			b.writer.ring(bucket)
+		if b.writers != nil {
+			b.writers.ring(bucket)
 		} else {
 			b.notify("m" + strconv.Itoa(bucket))
 		}
@@ -98,10 +98,19 @@ func signal(channel chan struct{}) {
 	}
 }
 
-func (b *bell) setWriter(writer *Writer) {
+func (b *bell) setWriters(writers *writerGroup) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
-	b.writer = writer
+	b.writers = writers
+}
+
+// unsetWriters takes writers out that gave their buckets up.
+func (b *bell) unsetWriters(writers *writerGroup) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	if b.writers == writers {
+		b.writers = nil
+	}
 }
 
 func (b *bell) setElsewhere(elsewhere bool) {
@@ -126,7 +135,7 @@ func (b *bell) removeAgent(session *agentSession) {
 func (b *bell) local() bool {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
-	return b.writer != nil
+	return b.writers != nil
 }
 
 // hold keeps a session lock with the given name as long as this process lives, and gives its key; 0 where no session
@@ -226,8 +235,8 @@ func (b *bell) listen() {
 func (b *bell) reassure(ctx context.Context) {
 	q, p := b.backend.queries, b.backend.pipeline()
 	b.mutex.Lock()
-	if b.writer != nil {
-		writers := b.writer.writers()
+	if b.writers != nil {
+		writers := b.writers.numbers()
 		p.add(func(on db.DBTX) error { return q.Beat(ctx, on, writers) })
 	}
 	for session := range b.agents {
@@ -264,8 +273,8 @@ func (b *bell) session(ctx context.Context, up func()) error {
 	b.readyOnce.Do(func() { close(b.ready) })
 	// Whatever was rung while nobody listened is looked for at once.
 	b.mutex.Lock()
-	if b.writer != nil {
-		b.writer.ringAll()
+	if b.writers != nil {
+		b.writers.ringAll()
 	}
 	b.wakeAgents()
 	b.mutex.Unlock()
@@ -312,9 +321,9 @@ func (b *bell) hear(payload string) {
 		b.wakeAgents()
 		return
 	}
-	if number, ok := strings.CutPrefix(payload, "m"); ok && b.writer != nil {
+	if number, ok := strings.CutPrefix(payload, "m"); ok && b.writers != nil {
 		if bucket, err := strconv.Atoi(number); err == nil {
-			b.writer.ring(bucket)
+			b.writers.ring(bucket)
 		}
 	}
 }

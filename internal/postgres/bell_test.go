@@ -56,7 +56,10 @@ func TestBellBetweenProcesses(t *testing.T) {
 	w.up(other, 1)
 	_, err := w.writer.Tick(w.ctx) // it learns of the agent
 	w.must(err, "tick")
-	if w.writer.members != 0 {
+	w.backend.bell.mutex.Lock()
+	elsewhere := w.backend.bell.elsewhere
+	w.backend.bell.mutex.Unlock()
+	if elsewhere {
 		t.Fatal("an agent of the same process is taken for another's")
 	}
 	w.exec("UPDATE cyclonetix__state.agents SET process = 'elsewhere'")
@@ -99,7 +102,7 @@ func TestBellComesBack(t *testing.T) {
 	w := newWorld(t)
 	w.takeOver()
 	session := w.agent("one")
-	for _, key := range []int64{w.writer.lockKey, session.lockKey} {
+	for _, key := range []int64{w.writer.group.lockKey, session.lockKey} {
 		w.eventually("the lock is held", func() bool { return ask[int](w, "SELECT count(*) "+listener, key) == 1 })
 	}
 	former := ask[int](w, "SELECT pid "+listener, session.lockKey)
@@ -108,7 +111,7 @@ func TestBellComesBack(t *testing.T) {
 	w.exec("SELECT pg_terminate_backend($1)", former)
 	w.hears(w.writer.Wake(), "what nobody heard")
 	w.hears(session.Wake(), "what nobody heard")
-	for _, key := range []int64{w.writer.lockKey, session.lockKey} {
+	for _, key := range []int64{w.writer.group.lockKey, session.lockKey} {
 		w.eventually("the lock is held again", func() bool {
 			return ask[int](w, "SELECT count(*) "+listener+" AND pid <> $2", key, former) == 1
 		})
@@ -135,7 +138,7 @@ func TestLostListenerIsNoDeath(t *testing.T) {
 	w.eventually("the lock is held", func() bool { return ask[int](w, "SELECT count(*) "+listener, session.lockKey) == 1 })
 	w.closeDoor(w.backend.pool, other.pool, w.sql)
 	w.exec("SELECT pg_terminate_backend(pid) "+listener, session.lockKey)
-	w.exec("SELECT pg_terminate_backend(pid) "+listener, w.writer.lockKey)
+	w.exec("SELECT pg_terminate_backend(pid) "+listener, w.writer.group.lockKey)
 	for start := time.Now(); time.Since(start) < 4*suspicionGrace; time.Sleep(suspicionGrace / 5) {
 		if _, err := w.writer.Tick(w.ctx); err != nil {
 			t.Fatal(err)
@@ -213,7 +216,7 @@ func TestTakeover(t *testing.T) {
 			w.backend.Close() // as if it had died: nobody said that the writer is done
 			w.backend = w.open()
 			w.takeOver()
-			if w.writer.shards[0].writer == former.shards[0].writer || !ask[bool](w, "SELECT bool_and(dead) FROM cyclonetix__state.writers WHERE writer = ANY ($1)", former.writers()) {
+			if w.writer.number == former.number || !ask[bool](w, "SELECT bool_and(dead) FROM cyclonetix__state.writers WHERE writer = $1", former.number) {
 				t.Error("the former writer lives")
 			}
 			w.drain(w.agent("one"))

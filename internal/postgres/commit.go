@@ -16,53 +16,41 @@ import (
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
-// Commit implements engine.Writer: a pipelined batch, which is a transaction, for all shards or for each.
+// Commit implements engine.Writer, by one pipelined batch, which is a transaction.
 func (w *Writer) Commit(ctx context.Context, commit *engine.Commit) (engine.CommitResult, error) {
 	var result engine.CommitResult
-	classes, err := w.backend.classNumbers(ctx, commit.Dispatches)
-	if err != nil {
+	stored := &storing{Commit: commit}
+	var err error
+	if stored.classes, err = w.backend.classNumbers(ctx, commit.Dispatches); err != nil {
 		return result, err
 	}
-	grown, err := w.grownRows(ctx, commit.Changes)
-	if err != nil {
+	if stored.grown, err = w.grownRows(ctx, commit.Changes); err != nil {
 		return result, err
-	}
-	parts := partsOf(commit)
-	for _, p := range parts {
-		p.grown = grown
 	}
 	if commit.ReadMail > 0 {
 		if reading, some := w.mail.takeRung(commit.ReadMail); some {
-			parts[0].reading = &reading
+			stored.reading = &reading
 		}
 	}
-	reading := parts[0].reading
-	if err := w.sendAll(ctx, parts, classes); err != nil {
-		if reading != nil {
-			w.mail.putBack(*reading)
+	if err := w.backend.retryMissingPartition(ctx, func() error { return w.send(ctx, w.build(ctx, stored), commit) }); err != nil {
+		if stored.reading != nil {
+			w.mail.putBack(*stored.reading)
 		}
-		return engine.CommitResult{}, err
+		return result, fmt.Errorf("commit %d of writer %d: %w", w.seq+1, w.number, err)
 	}
+	w.seq++
 	if len(commit.Dispatches) > 0 || len(commit.Orders) > 0 {
 		w.backend.bell.ringWork()
 	}
-	result.Dispatched = make([]int64, len(commit.Dispatches))
-	for _, p := range parts {
-		for i, place := range p.dispatches {
-			result.Dispatched[place] = p.dispatched[i]
-		}
-		withdrawn, err := w.backend.deliveriesOf(ctx, p.withdrawn)
-		if err != nil {
-			return result, fmt.Errorf("%w: %w", engine.ErrUncertain, err)
-		}
-		result.Withdrawn = append(result.Withdrawn, withdrawn...)
+	result.Dispatched = stored.dispatched
+	if result.Withdrawn, err = w.backend.deliveriesOf(ctx, stored.withdrawn); err != nil {
+		return result, fmt.Errorf("%w: %w", engine.ErrUncertain, err)
 	}
-	if reading != nil {
-		if result.Mail, err = w.take(ctx, *reading, parts[0].mail); err != nil {
+	if stored.reading != nil {
+		if result.Mail, err = w.take(ctx, *stored.reading, stored.mail); err != nil {
 			return result, fmt.Errorf("%w: %w", engine.ErrUncertain, err)
 		}
 	}
-	// Only now: the read may have found what another part consumed meanwhile.
 	for _, key := range commit.Mail {
 		w.mail.forget(key)
 	}
@@ -72,6 +60,18 @@ func (w *Writer) Commit(ctx context.Context, commit *engine.Commit) (engine.Comm
 		}
 	}
 	return result, nil
+}
+
+// storing is a commit on its way: what has to be known to store it, and what the database answered.
+type storing struct {
+	*engine.Commit
+	classes []int32 // of its dispatches
+	reading *mailRead
+	grown   map[workflow.RunID]*grownRun
+
+	dispatched []int64
+	withdrawn  []db.WithdrawDispatchesRow
+	mail       []db.ReadMailRow
 }
 
 func (w *Writer) send(ctx context.Context, p *pipeline, commit *engine.Commit) error {
@@ -90,15 +90,12 @@ func (w *Writer) send(ctx context.Context, p *pipeline, commit *engine.Commit) e
 	}))
 }
 
-// build puts the statements of a part of a commit together. The fences come first.
-func (w *Writer) build(ctx context.Context, commit *part, classes []int32) *pipeline {
+// build puts the statements of a commit together. The fence comes first.
+func (w *Writer) build(ctx context.Context, commit *storing) *pipeline {
 	q, p := w.backend.queries, w.backend.pipeline()
-	for index, touched := range commit.shards {
-		if touched {
-			fence := db.FenceParams{Writer: w.shards[index].writer, Seq: w.shards[index].seq + 1}
-			p.add(func(on db.DBTX) error { return q.Fence(ctx, on, fence) })
-		}
-	}
+	p.add(func(on db.DBTX) error {
+		return q.Fence(ctx, on, db.FenceParams{Writer: w.number, Seq: w.seq + 1})
+	})
 	rows := rowsOf(commit.Commit)
 	for _, change := range commit.Changes {
 		if grown := commit.grown[change.ID]; grown != nil {
@@ -130,7 +127,7 @@ func (w *Writer) build(ctx context.Context, commit *part, classes []int32) *pipe
 	for i := range commit.Dispatches {
 		dispatch := &commit.Dispatches[i]
 		params := packMembers(dispatch.Members)
-		params.Class, params.Priority = classes[i], int16(dispatch.Priority)                            //nolint:gosec // 1 to 4
+		params.Class, params.Priority = commit.classes[i], int16(dispatch.Priority)                     //nolint:gosec // 1 to 4
 		params.ReplyTo, params.QueuedAt = int16(w.ReplyTo(dispatch.Members[0].Run.Bucket())), commit.At //nolint:gosec // 12 bits
 		p.add(func(on db.DBTX) error {
 			id, err := q.InsertDispatch(ctx, on, params)
@@ -148,12 +145,11 @@ func (w *Writer) build(ctx context.Context, commit *part, classes []int32) *pipe
 	}
 	if commit.Backlog != nil {
 		p.add(func(on db.DBTX) error {
-			return q.WriteBacklog(ctx, on, backlogRows(w.shards[0].writer, commit.Backlog))
+			return q.WriteBacklog(ctx, on, backlogRows(w.number, commit.Backlog))
 		})
 	}
 	if len(commit.Changes) > 0 {
-		of := &w.shards[commit.first()]
-		feed := db.InsertFeedParams{Writer: of.writer, Seq: of.seq + 1, At: commit.At, Body: packFeed(commit.Changes)}
+		feed := db.InsertFeedParams{Writer: w.number, Seq: w.seq + 1, At: commit.At, Body: packFeed(commit.Changes)}
 		p.add(func(on db.DBTX) error { return q.InsertFeed(ctx, on, feed) })
 	}
 	if commit.reading != nil {

@@ -135,15 +135,13 @@ func (w *world) statements() []statement {
 		Backlog: []engine.Backlog{{Queue: "default", Priority: 2, Waiting: 1, Oldest: at}},
 		Refused: []engine.RefusedRun{{ID: refused.ID, Reason: "x", Mail: []engine.MailKey{{Bucket: 1, XID: 1000, ID: 2}}}},
 	}
-	classes, err := w.backend.classNumbers(w.ctx, commit.Dispatches)
+	stored := &storing{Commit: commit}
+	var err error
+	stored.classes, err = w.backend.classNumbers(w.ctx, commit.Dispatches)
 	w.must(err, "number the classes")
-	parts := partsOf(commit)
-	if len(parts) != 1 {
-		w.Fatalf("a small commit has %d parts", len(parts))
-	}
-	parts[0].grown, err = w.writer.grownRows(w.ctx, commit.Changes)
+	stored.grown, err = w.writer.grownRows(w.ctx, commit.Changes)
 	w.must(err, "let a run grow")
-	fenced := w.writer.build(w.ctx, parts[0], classes)
+	fenced := w.writer.build(w.ctx, stored)
 	w.writer.ringAll()
 	reading, _ := w.writer.mail.takeRung(1000)
 	readMail := func(on db.DBTX) error {
@@ -171,7 +169,7 @@ func (w *world) statements() []statement {
 		return w.backend.queries.InsertLogs(w.ctx, on, logRows([]engine.LogChunk{{Run: run.ID, Attempt: 1, Stream: 1, Time: at, Body: []byte{1}}}))
 	})
 	plain.add(func(on db.DBTX) error {
-		_, err := w.backend.queries.Tick(w.ctx, on, db.TickParams{Buckets: reading.Buckets, MarkXids: reading.MarkXids, MarkIds: reading.MarkIds})
+		_, err := w.backend.queries.Tick(w.ctx, on, db.TickParams{Writers: []int64{w.writer.number}, Buckets: reading.Buckets, MarkXids: reading.MarkXids, MarkIds: reading.MarkIds})
 		return err //nolint:wrapcheck // recorded
 	})
 	plain.add(func(on db.DBTX) error {
@@ -221,7 +219,7 @@ func (w *world) faultsOf(s statement, mode string) (faults []string) {
 	w.must(err, "begin")
 	defer tx.Rollback(context.WithoutCancel(w.ctx)) //nolint:errcheck // nothing was done
 	if s.fenced {
-		_, err := tx.Exec(w.ctx, "SELECT cyclonetix__state.fence($1, $2)", w.writer.shards[0].writer, w.writer.shards[0].seq+1)
+		_, err := tx.Exec(w.ctx, "SELECT cyclonetix__state.fence($1, $2)", w.writer.number, w.writer.seq+1)
 		w.must(err, "fence")
 	}
 	_, err = tx.Exec(w.ctx, "SELECT set_config('plan_cache_mode', $1, true)", mode)

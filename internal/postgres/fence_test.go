@@ -65,7 +65,7 @@ func TestSecondWriter(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.takeOver()
-	_, err := w.open().OpenWriter(w.ctx, "second")
+	_, err := w.open().OpenWriters(w.ctx, "second", 1)
 	if !errors.Is(err, engine.ErrWriterExists) || errors.Is(err, engine.ErrUncertain) {
 		t.Fatalf("a second writer hears: %v", err)
 	}
@@ -77,12 +77,12 @@ func TestSecondWriter(t *testing.T) {
 	for number := range 4 {
 		backend := w.open()
 		group.Go(func() {
-			writer, err := backend.OpenWriter(w.ctx, fmt.Sprint(number))
+			writers, err := backend.OpenWriters(w.ctx, fmt.Sprint(number), 1)
 			mutex.Lock()
 			defer mutex.Unlock()
 			if err == nil {
 				opened++
-				t.Cleanup(func() { _ = writer.Close(context.WithoutCancel(w.ctx)) })
+				t.Cleanup(func() { _ = writers[0].Close(context.WithoutCancel(w.ctx)) })
 			} else if !errors.Is(err, engine.ErrWriterExists) || errors.Is(err, engine.ErrUncertain) {
 				t.Errorf("one of many hears: %v", err)
 			}
@@ -136,7 +136,7 @@ func TestFrozenCommitHoldsUpNobody(t *testing.T) {
 		"between statements": func(w *world) context.CancelFunc {
 			tx, err := w.sql.Begin(w.ctx)
 			w.must(err, "begin")
-			_, err = tx.Exec(w.ctx, "SELECT cyclonetix__state.fence($1, $2)", w.writer.shards[0].writer, w.writer.shards[0].seq+1)
+			_, err = tx.Exec(w.ctx, "SELECT cyclonetix__state.fence($1, $2)", w.writer.number, w.writer.seq+1)
 			w.must(err, "fence")
 			return func() { _ = tx.Rollback(w.ctx) }
 		},
@@ -144,7 +144,7 @@ func TestFrozenCommitHoldsUpNobody(t *testing.T) {
 		"in the middle of a pipeline": func(w *world) context.CancelFunc {
 			conn := mustConnect(w)
 			frontend := conn.PgConn().Frontend()
-			sql := fmt.Sprintf("SELECT cyclonetix__state.fence(%d, %d)", w.writer.shards[0].writer, w.writer.shards[0].seq+1)
+			sql := fmt.Sprintf("SELECT cyclonetix__state.fence(%d, %d)", w.writer.number, w.writer.seq+1)
 			frontend.SendParse(&pgproto3.Parse{Query: sql})
 			frontend.SendBind(&pgproto3.Bind{})
 			frontend.SendExecute(&pgproto3.Execute{})
@@ -389,7 +389,7 @@ func TestRefusedCommit(t *testing.T) {
 		}
 	}
 	if !w.inStep() {
-		t.Errorf("the stored numbers are not those of %+v", w.writer.shards)
+		t.Errorf("the stored number is not %d", w.writer.seq)
 	}
 	w.drain(w.agent("one"))
 	if view := w.view(run.ID); view.Status != workflow.RunCompleted {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/cyclonetix/cyclonetix/db"
@@ -16,11 +17,19 @@ import (
 type mailReader struct {
 	mutex sync.Mutex
 	rung  map[int]bool
-
-	// Of the writer's goroutine.
 	marks map[int]mailMark
-	// given is what was given out and not answered yet, by bucket.
+	// reading counts how often everything was read anew.
+	reading int
+
+	// given is what was given out and not answered yet, by bucket. It is the writer's goroutine's.
 	given map[int]map[mailMark]bool
+}
+
+// mailNews tells which of the buckets had unread mail in a snapshot.
+type mailNews struct {
+	buckets, waiting []int
+	xmin             uint64 // of the snapshot
+	reading          int    // in which it was asked
 }
 
 // mailRead is a read of some mailboxes.
@@ -45,6 +54,7 @@ const perBucket = 500
 func (m *mailReader) init(buckets []int) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
+	m.reading++
 	m.rung, m.marks, m.given = map[int]bool{}, make(map[int]mailMark, len(buckets)), make(map[int]map[mailMark]bool, len(buckets))
 	for _, bucket := range buckets {
 		m.marks[bucket], m.given[bucket] = mailMark{}, map[mailMark]bool{}
@@ -102,8 +112,40 @@ func (m *mailReader) putBack(params mailRead) {
 
 // move takes the mark of a bucket on, never back.
 func (m *mailReader) move(bucket int, to mailMark) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
 	if m.marks[bucket].less(to) {
 		m.marks[bucket] = to
+	}
+}
+
+// readings is the number of times that everything was read anew.
+func (m *mailReader) readings() int {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	return m.reading
+}
+
+// addTo asks whether the buckets have unread mail, and tells for which reading the answer will be.
+func (m *mailReader) addTo(params *db.TickParams, buckets []int) (reading int) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	for _, bucket := range buckets {
+		mark := m.marks[bucket]
+		params.Buckets = append(params.Buckets, int16(bucket)) //nolint:gosec // 12 bits
+		params.MarkXids, params.MarkIds = append(params.MarkXids, mark.xid), append(params.MarkIds, mark.id)
+	}
+	return m.reading
+}
+
+// hear rings the buckets that have mail, and moves the marks of the others, so that the next tick does not
+// walk through what was deleted meanwhile.
+func (m *mailReader) hear(news *mailNews) {
+	m.ring(news.waiting...)
+	for _, bucket := range news.buckets {
+		if !slices.Contains(news.waiting, bucket) {
+			m.move(bucket, mailMark{xid: news.xmin})
+		}
 	}
 }
 

@@ -129,9 +129,9 @@ func (w *world) takeOver() *Writer {
 
 func writerOf(w *world, backend *Backend) *Writer {
 	w.Helper()
-	opened, err := backend.OpenWriter(w.ctx, "test")
+	opened, err := backend.OpenWriters(w.ctx, "test", 1)
 	w.must(err, "open a writer")
-	writer := opened.(*Writer) //nolint:forcetypeassert // its only type
+	writer := opened[0].(*Writer) //nolint:forcetypeassert // its only type
 	w.Cleanup(func() { _ = writer.Close(context.WithoutCancel(w.ctx)) })
 	w.must(writer.Recover(w.ctx), "recover")
 	return writer
@@ -464,25 +464,14 @@ func poolOf(ctx context.Context, config *pgxpool.Config) (*pgxpool.Pool, error) 
 // declareDead declares the writer dead, as another orchestrator would.
 func (w *world) declareDead() {
 	w.Helper()
-	for _, writer := range w.writer.writers() {
-		w.must(w.backend.declareWriterDead(w.ctx, writer), "declare the writer dead")
-	}
+	w.must(w.backend.declareWriterDead(w.ctx, w.writer.number), "declare the writer dead")
 }
 
-// shift lets the writer believe in other numbers of its commits than are stored.
-func (w *world) shift(by int64) {
-	for index := range w.writer.shards {
-		w.writer.shards[index].seq += by
-	}
-}
+// shift lets the writer believe in another number of its last commit than is stored.
+func (w *world) shift(by int64) { w.writer.seq += by }
 
-// inStep tells whether the writer's numbers are those that are stored.
+// inStep tells whether the number of the writer's last commit is the one that is stored.
 func (w *world) inStep() bool {
 	w.Helper()
-	for _, s := range w.writer.shards {
-		if ask[int64](w, "SELECT seq FROM cyclonetix__state.writers WHERE writer = $1", s.writer) != s.seq {
-			return false
-		}
-	}
-	return true
+	return ask[int64](w, "SELECT seq FROM cyclonetix__state.writers WHERE writer = $1", w.writer.number) == w.writer.seq
 }

@@ -16,73 +16,110 @@ import (
 const quietBeat = 5 * time.Second
 
 // Tick implements engine.Writer.
-func (w *Writer) Tick(ctx context.Context) (engine.Tick, error) {
-	params := db.TickParams{}
-	for _, bucket := range w.buckets {
-		params.Buckets = append(params.Buckets, int16(bucket)) //nolint:gosec // 12 bits
-		mark := w.mail.marks[bucket]
-		params.MarkXids, params.MarkIds = append(params.MarkXids, mark.xid), append(params.MarkIds, mark.id)
-	}
-	before := time.Now()
-	row, err := w.backend.queries.Tick(ctx, w.backend.on(w.backend.pool), params)
-	if err != nil {
-		w.judge.interrupt()
-		return engine.Tick{}, fmt.Errorf("tick: %w", interpretError(err))
-	}
-	w.backend.clock.set(before, row.Now)
-	if time.Since(w.beatAt) >= quietBeat {
-		if err := w.backend.queries.Beat(ctx, w.backend.on(w.backend.pool), w.writers()); err != nil {
-			return engine.Tick{}, fmt.Errorf("beat: %w", interpretError(err))
+func (w *Writer) Tick(ctx context.Context) (engine.Tick, error) { return w.group.tick(ctx, w) }
+
+// tick asks for all writers, unless one of the others just did.
+func (g *writerGroup) tick(ctx context.Context, w *Writer) (engine.Tick, error) {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	news, known := g.heard[w]
+	delete(g.heard, w)
+	if !known || time.Since(news.since) > heardFor || news.mail.reading != w.mail.readings() {
+		all, err := g.ask(ctx)
+		if err != nil {
+			return engine.Tick{}, err
 		}
-		w.beatAt = time.Now()
+		news = all[w]
+		delete(all, w)
+		g.heard = all
 	}
-	w.heardOfMail(row.MailBuckets, row.Xmin)
-	tick := engine.Tick{MailWaits: len(row.MailBuckets) > 0}
-	var agents []tickAgent
-	if err := json.Unmarshal(row.Agents, &agents); err != nil {
-		return tick, fmt.Errorf("read the agents: %w", err)
+	if !news.living {
+		return engine.Tick{}, fmt.Errorf("tick of writer %d: %w", w.number, engine.ErrFenced)
 	}
-	lost := w.judge.lost(agents, row.ServerStarted, time.Now())
-	if err := w.declareLost(ctx, lost, row.Orphans); err != nil {
-		return tick, err
-	}
-	w.members = 0
-	for i := range agents {
-		agent := &agents[i]
-		if agent.Process != processIdentity() {
-			w.members++
-		}
-		if !lost[agent.Incarnation] {
-			tick.Agents = append(tick.Agents, agent.info())
-		}
-	}
-	w.backend.bell.setElsewhere(w.members > 0)
-	if row.TimersDue {
-		if tick.Due, err = w.dueTimers(ctx, params.Buckets, row.Now.Add(time.Second)); err != nil {
-			return tick, err
-		}
-	}
-	return tick, nil
+	w.mail.hear(&news.mail)
+	return news.tick, nil
 }
 
-// heardOfMail rings the buckets that have mail, and moves the marks of the others, so that the next tick does not
-// walk through what was deleted meanwhile.
-func (w *Writer) heardOfMail(waiting []int16, xmin uint64) {
-	for _, bucket := range waiting {
-		w.mail.ring(int(bucket))
+// ask finds out what there is to know for each writer, and what has to be done for all is done.
+func (g *writerGroup) ask(ctx context.Context) (map[*Writer]heard, error) {
+	b, params := g.backend, db.TickParams{Writers: g.numbers()}
+	all := make(map[*Writer]heard, len(g.open))
+	for w := range g.open {
+		news := heard{since: time.Now(), mail: mailNews{buckets: w.buckets}}
+		news.mail.reading = w.mail.addTo(&params, w.buckets)
+		all[w] = news
 	}
-	for _, bucket := range w.buckets {
-		if !slices.Contains(waiting, int16(bucket)) { //nolint:gosec // 12 bits
-			w.mail.move(bucket, mailMark{xid: xmin})
+	before := time.Now()
+	row, err := b.queries.Tick(ctx, b.on(b.pool), params)
+	if err != nil {
+		g.judge.interrupt()
+		return nil, fmt.Errorf("tick: %w", interpretError(err))
+	}
+	b.clock.set(before, row.Now)
+	if time.Since(g.beatAt) >= quietBeat {
+		if err := b.queries.Beat(ctx, b.on(b.pool), row.Living); err != nil {
+			return nil, fmt.Errorf("beat: %w", interpretError(err))
+		}
+		g.beatAt = time.Now()
+	}
+	agents, err := g.judgeAgents(ctx, &row)
+	if err != nil {
+		return nil, err
+	}
+	var due []engine.DueTimer
+	if row.TimersDue {
+		if due, err = b.dueTimers(ctx, params.Buckets, row.Now.Add(time.Second)); err != nil {
+			return nil, err
 		}
 	}
+	for w, news := range all {
+		news.living = slices.Contains(row.Living, w.number)
+		news.tick.Agents = agents
+		for _, timer := range due {
+			if g.of(timer.Run.Bucket()) == w {
+				news.tick.Due = append(news.tick.Due, timer)
+			}
+		}
+		news.mail.xmin = row.Xmin
+		for _, bucket := range row.MailBuckets {
+			if g.of(int(bucket)) == w {
+				news.mail.waiting = append(news.mail.waiting, int(bucket))
+			}
+		}
+		news.tick.MailWaits = len(news.mail.waiting) > 0
+		all[w] = news
+	}
+	return all, nil
+}
+
+// judgeAgents gives the agents that live, and sees to those that do not any more.
+func (g *writerGroup) judgeAgents(ctx context.Context, row *db.TickRow) ([]engine.AgentInfo, error) {
+	var agents []tickAgent
+	if err := json.Unmarshal(row.Agents, &agents); err != nil {
+		return nil, fmt.Errorf("read the agents: %w", err)
+	}
+	lost := g.judge.lost(agents, row.ServerStarted, time.Now())
+	if err := g.backend.declareLost(ctx, lost, row.Orphans); err != nil {
+		return nil, err
+	}
+	var living []engine.AgentInfo
+	elsewhere := false
+	for i := range agents {
+		agent := &agents[i]
+		elsewhere = elsewhere || agent.Process != processIdentity()
+		if !lost[agent.Incarnation] {
+			living = append(living, agent.info())
+		}
+	}
+	g.backend.bell.setElsewhere(elsewhere)
+	return living, nil
 }
 
 // maxDue bounds the timers that one tick reads, in each bucket.
 const maxDue = 1000
 
-func (w *Writer) dueTimers(ctx context.Context, buckets []int16, before time.Time) ([]engine.DueTimer, error) {
-	rows, err := w.backend.queries.ListDueTimers(ctx, w.backend.on(w.backend.pool), db.ListDueTimersParams{Buckets: buckets, Before: before, Most: maxDue})
+func (b *Backend) dueTimers(ctx context.Context, buckets []int16, before time.Time) ([]engine.DueTimer, error) {
+	rows, err := b.queries.ListDueTimers(ctx, b.on(b.pool), db.ListDueTimersParams{Buckets: buckets, Before: before, Most: maxDue})
 	if err != nil {
 		return nil, fmt.Errorf("read the timers: %w", interpretError(err))
 	}
@@ -95,17 +132,17 @@ func (w *Writer) dueTimers(ctx context.Context, buckets []int16, before time.Tim
 
 // declareLost declares agents dead, and tells the writers of what they held. The telling is a sweep: it also
 // finds what somebody declared dead who then died.
-func (w *Writer) declareLost(ctx context.Context, lost map[int64]bool, orphans bool) error {
+func (b *Backend) declareLost(ctx context.Context, lost map[int64]bool, orphans bool) error {
 	for incarnation := range lost {
-		if err := w.backend.endAgent(ctx, incarnation, "lost"); err != nil {
+		if err := b.endAgent(ctx, incarnation, "lost"); err != nil {
 			return fmt.Errorf("declare agent %d lost: %w", incarnation, err)
 		}
-		w.backend.logger.Warn("an agent is lost; what it ran gets a new attempt", "incarnation", incarnation)
+		b.logger.Warn("an agent is lost; what it ran gets a new attempt", "incarnation", incarnation)
 	}
 	if len(lost) == 0 && !orphans {
 		return nil
 	}
-	return w.backend.tellLost(ctx)
+	return b.tellLost(ctx)
 }
 
 // endAgent takes a registration out. A claim that is under way is waited for; later ones find nothing.

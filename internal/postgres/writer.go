@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -18,25 +17,31 @@ import (
 // Writer implements engine.Writer.
 type Writer struct {
 	backend *Backend
-	lockKey int64
-	shards  [shardCount]shard
-	buckets []int
-	judge   judge
+	group   *writerGroup
+	// number is that of its row, which is its fence, and seq that of its last commit.
+	number, seq int64
+	buckets     []int
+	// replyTo is the bucket that reports are addressed to, by division.
+	replyTo [divisions]int
 	wake    chan struct{}
-
-	beatAt  time.Time
-	members int // live agents in other processes
 
 	mail mailReader
 }
 
-// OpenWriter implements engine.Backend.
-func (b *Backend) OpenWriter(ctx context.Context, orchestrator string) (engine.Writer, error) {
+// divisions are the largest number of writers that an orchestrator has: one session of the server is busy for some 10 µs a task, so two
+// use two processors (docs/design/0003-writers.md). A bucket belongs to the division of its number's remainder, and a delivery
+// to one division, so that its members have the same writer however many there are.
+const divisions = 2
+
+func divisionOf(bucket int) int { return bucket % divisions }
+
+// OpenWriters implements engine.Backend.
+func (b *Backend) OpenWriters(ctx context.Context, orchestrator string, most int) ([]engine.Writer, error) {
 	if err := b.retireWriters(ctx); err != nil {
 		return nil, err
 	}
-	lockKey := b.bell.hold(ctx, "writer/"+orchestrator+"/"+processIdentity()+"/"+time.Now().String())
-	writer := &Writer{backend: b, lockKey: lockKey, wake: make(chan struct{}, 1)}
+	group := newWriterGroup(b, max(1, min(most, divisions)))
+	group.lockKey = b.bell.hold(ctx, "writer/"+orchestrator+"/"+processIdentity()+"/"+time.Now().String())
 	err := pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
 		on := b.on(tx)
 		locked, err := b.queries.TryTransactionLock(ctx, on, b.schema.key("buckets"))
@@ -53,21 +58,17 @@ func (b *Backend) OpenWriter(ctx context.Context, orchestrator string) (engine.W
 		if len(others) > 0 {
 			return writerExists(&others[0])
 		}
-		for index := range writer.shards {
-			row := db.InsertWriterParams{Orchestrator: orchestrator, Process: processIdentity(), LockKey: lockKey}
-			if writer.shards[index].writer, err = b.queries.InsertWriter(ctx, on, row); err != nil {
+		for _, writer := range group.writers {
+			row := db.InsertWriterParams{Orchestrator: orchestrator, Process: processIdentity(), LockKey: group.lockKey}
+			if writer.number, err = b.queries.InsertWriter(ctx, on, row); err != nil {
 				return err //nolint:wrapcheck // wrapped below
 			}
 		}
-		taken, err := b.queries.TakeBuckets(ctx, on, writer.writers())
+		taken, err := b.queries.TakeBuckets(ctx, on, group.numbers())
 		if err != nil {
 			return err //nolint:wrapcheck // wrapped below
 		}
-		slices.Sort(taken) // LiveRuns pages through them in order
-		for _, bucket := range taken {
-			writer.buckets = append(writer.buckets, int(bucket))
-		}
-		writer.address()
+		group.give(taken)
 		for _, clean := range []func(context.Context, db.DBTX) error{
 			b.queries.DeleteDeadWriters, b.queries.DeleteDeadWriterBeats, b.queries.DeleteDeadBacklog,
 		} {
@@ -75,15 +76,19 @@ func (b *Backend) OpenWriter(ctx context.Context, orchestrator string) (engine.W
 				return err
 			}
 		}
-		return b.queries.Beat(ctx, on, writer.writers())
+		return b.queries.Beat(ctx, on, group.numbers())
 	})
 	if err != nil {
-		b.bell.release(lockKey)
+		b.bell.release(group.lockKey)
 		return nil, fmt.Errorf("take the buckets: %w", interpretError(err))
 	}
-	writer.mail.init(writer.buckets)
-	b.bell.setWriter(writer)
-	return writer, nil
+	opened := make([]engine.Writer, len(group.writers))
+	for i, writer := range group.writers {
+		writer.mail.init(writer.buckets)
+		opened[i] = writer
+	}
+	b.bell.setWriters(group)
+	return opened, nil
 }
 
 // A writer whose session lock is free gets this long to move its beat before it is declared dead; one that
@@ -121,7 +126,7 @@ func (b *Backend) retireWriters(ctx context.Context) error {
 			if err := b.declareWriterDead(ctx, other.Writer); err != nil {
 				return err
 			}
-			if !told[other.LockKey] { // its shards have one lock
+			if !told[other.LockKey] { // its writers have one lock
 				told[other.LockKey] = true
 				b.logger.Info("took over from an orchestrator that died", "orchestrator", other.Orchestrator)
 			}
@@ -162,12 +167,8 @@ func (b *Backend) declareWriterDead(ctx context.Context, writer int64) error {
 	return nil
 }
 
-// address chooses the bucket of each shard that reports go to. A shard without a bucket has no runs either.
-func (w *Writer) address() {
-	for _, bucket := range slices.Backward(w.buckets) {
-		w.shards[shardOf(bucket)].replyTo = bucket
-	}
-}
+// ReplyTo implements engine.Writer.
+func (w *Writer) ReplyTo(bucket int) int { return w.replyTo[divisionOf(bucket)] }
 
 // Buckets implements engine.Writer.
 func (w *Writer) Buckets() []int { return w.buckets }
@@ -188,32 +189,23 @@ func (w *Writer) ringAll() { w.ring(w.buckets...) }
 // Recover implements engine.Writer. It learns under the row's lock which commit was the last,
 // so it does not matter whether an uncertain one was stored: memory is built anew from what is.
 func (w *Writer) Recover(ctx context.Context) error {
-	for index := range w.shards {
-		if err := w.recoverShard(ctx, &w.shards[index]); err != nil {
-			return fmt.Errorf("recover writer %d: %w", w.shards[index].writer, err)
-		}
-	}
-	w.mail.init(w.buckets)
-	w.ringAll()
-	return nil
-}
-
-func (w *Writer) recoverShard(ctx context.Context, s *shard) error {
 	var row db.GetWriterSeqRow
 	q, p := w.backend.queries, w.backend.pipeline()
-	p.add(func(on db.DBTX) error { return q.LockWriter(ctx, on, s.writer) })
+	p.add(func(on db.DBTX) error { return q.LockWriter(ctx, on, w.number) })
 	p.add(func(on db.DBTX) (err error) {
-		row, err = q.GetWriterSeq(ctx, on, s.writer)
+		row, err = q.GetWriterSeq(ctx, on, w.number)
 		return err
 	})
 	err := p.send(ctx, w.backend.pool)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows), err == nil && row.Dead:
-		return engine.ErrFenced
+		return fmt.Errorf("recover writer %d: %w", w.number, engine.ErrFenced)
 	case err != nil:
-		return interpretError(err)
+		return fmt.Errorf("recover writer %d: %w", w.number, interpretError(err))
 	}
-	s.seq = row.Seq
+	w.seq = row.Seq
+	w.mail.init(w.buckets)
+	w.ringAll()
 	return nil
 }
 
@@ -285,13 +277,12 @@ func (w *Writer) Graph(ctx context.Context, plan workflow.Hash) (*workflow.Graph
 
 // Close implements engine.Writer.
 func (w *Writer) Close(ctx context.Context) error {
-	w.backend.bell.setWriter(nil)
-	var failures []error
-	for _, writer := range w.writers() {
-		failures = append(failures, w.backend.declareWriterDead(ctx, writer))
+	last := w.group.leave(w)
+	err := w.backend.declareWriterDead(ctx, w.number)
+	if last {
+		w.backend.bell.release(w.group.lockKey)
 	}
-	w.backend.bell.release(w.lockKey)
-	return errors.Join(failures...)
+	return err
 }
 
 func orZero(at *time.Time) time.Time {
