@@ -18,17 +18,20 @@ func Processes() Executor { return processes{} }
 type processes struct{}
 
 func (processes) open(l *life) (runner, error) {
+	undo := keeper.GiveWay()
 	k, err := keeper.Start()
 	if err != nil {
+		undo()
 		return nil, err
 	}
-	return &processRunner{life: l, keeper: k}, nil
+	return &processRunner{life: l, keeper: k, undo: undo}, nil
 }
 
 // processRunner runs the processes of one life.
 type processRunner struct {
 	life   *life
 	keeper *keeper.Keeper
+	undo   func() // of giving way
 }
 
 // drainLimit is how long output is read after a process and its group are dead. What
@@ -37,7 +40,10 @@ const drainLimit = 2 * time.Second
 
 func (r *processRunner) inline() bool { return false }
 
-func (r *processRunner) close() { _ = r.keeper.Close() } // it never fails
+func (r *processRunner) close() {
+	_ = r.keeper.Close() // it never fails
+	r.undo()
+}
 
 func (r *processRunner) run(t *task) outcome {
 	l, a := r.life, r.life.agent

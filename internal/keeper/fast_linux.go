@@ -32,8 +32,9 @@ import (
 //     request allocates. A thread with nothing to do for idleAfter does give
 //     its processor back.
 type fast struct {
-	keeper uintptr
-	files  *unix.Rlimit // the commands' limit of open files, where it is not ours
+	keeper  uintptr
+	files   *unix.Rlimit // the commands' limit of open files, where it is not ours
+	gaveWay bool         // we did, and the commands must not
 
 	settles     atomic.Uint32
 	reaperWaits atomic.Bool  // for a settle
@@ -46,10 +47,10 @@ const idleAfter = time.Second
 
 // fastest returns the fast system if the kernel has what it needs (5.5) and no
 // sandbox forbids it.
-func fastest() system {
-	s := &fast{keeper: uintptr(os.Getpid())}
+func fastest(gaveWay bool) system {
+	s := &fast{keeper: uintptr(os.Getpid()), gaveWay: gaveWay}
 	if !s.works() {
-		return portable{}
+		return portable{gaveWay: gaveWay}
 	}
 	s.files = commandFileLimit()
 	return s

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -26,6 +27,9 @@ const (
 // portableArg makes a keeper use what it would use on a system that has no
 // faster way; tests start such keepers on Linux.
 const portableArg = "portable"
+
+// gaveWayArg tells a keeper that its agent gave way: its commands must not.
+const gaveWayArg = "gave-way"
 
 // shutdownLimit bounds how long a keeper waits for the end of what it killed: a
 // process that hangs in the kernel must not keep it forever.
@@ -54,9 +58,10 @@ func serve() error {
 	}
 	syscall.CloseOnExec(requestFD)
 	syscall.CloseOnExec(controlFD)
-	var sys system = portable{}
-	if len(os.Args) < 2 || os.Args[1] != portableArg {
-		sys = fastest()
+	gaveWay := slices.Contains(os.Args[1:], gaveWayArg)
+	var sys system = portable{gaveWay: gaveWay}
+	if !slices.Contains(os.Args[1:], portableArg) {
+		sys = fastest(gaveWay)
 	}
 	nameProcess()
 	stayDeaf()

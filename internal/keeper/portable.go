@@ -8,12 +8,17 @@ import (
 
 // portable works everywhere, at some cost: syscall.ForkExec by a single thread,
 // and a goroutine for each child.
-type portable struct{}
+type portable struct{ gaveWay bool }
 
 func (portable) forkers() int   { return 1 }
-func (portable) begin()         {}
 func (portable) enter()         {}
 func (portable) reapAll(*table) {}
+
+func (s portable) begin() {
+	if s.gaveWay {
+		takeBack()
+	}
+}
 
 func (portable) receive(message, oob []byte) (n, oobn int, err error) {
 	for {

@@ -74,6 +74,9 @@ func open(kind int, portable bool) (*session, error) {
 	if portable {
 		s.cmd.Args = append(s.cmd.Args, portableArg)
 	}
+	if hasGivenWay() {
+		s.cmd.Args = append(s.cmd.Args, gaveWayArg)
+	}
 	if err := s.cmd.Start(); err != nil {
 		s.closeFiles()
 		return nil, fmt.Errorf("start keeper %s: %w", path, err)

@@ -19,6 +19,7 @@ func (s *fast) start(c *child) {
 		stdout: uintptr(c.files[0]),
 		stderr: uintptr(c.files[1]),
 		limit:  s.files,
+		policy: s.gaveWay,
 	}
 	if *c.dir != 0 {
 		v.dir = c.dir
@@ -44,6 +45,8 @@ type vfork struct {
 	keeper         uintptr
 	mask           uint64 // of the command: nothing blocked
 	limit          *unix.Rlimit
+	policy         bool  // it gets the ordinary one
+	priority       int32 // of that: it has none
 	dir, path      *byte
 	argv, envv     **byte
 	stdout, stderr uintptr
@@ -89,6 +92,11 @@ func (v *vfork) start() (pid, errno uintptr) {
 	}
 	if v.limit != nil {
 		if _, _, err = syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(v.limit)), 0, 0, 0); err != 0 {
+			goto failed
+		}
+	}
+	if v.policy {
+		if _, _, err = syscall.RawSyscall(syscall.SYS_SCHED_SETSCHEDULER, 0, unix.SCHED_NORMAL, uintptr(unsafe.Pointer(&v.priority))); err != 0 {
 			goto failed
 		}
 	}
