@@ -124,7 +124,7 @@ func (b *backfill) line(text string) {
 		return
 	}
 	columns, _ := size(b.err)
-	fmt.Fprint(b.err, "\r"+clearLine+clip(text, columns-1))
+	fmt.Fprint(b.err, "\r\x1b[2K"+clip(text, columns-1))
 }
 
 func (b *backfill) endLine() {

@@ -7,39 +7,64 @@ import (
 	"strings"
 	"time"
 
+	tea "charm.land/bubbletea/v2"
+
 	"github.com/cyclonetix/cyclonetix/internal/api"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
-const (
-	clearLine  = "\x1b[2K"
-	cursorUp   = "\x1b[%dA\r"
-	clearBelow = "\x1b[J"
-	barColumns = 24
-)
+const barColumns = 24
 
 // screen shows a run as a few lines that are drawn anew: a bar, and the tasks with states and times.
 // When there are more tasks than lines, those that move come first.
 type screen struct {
 	*program
 
-	drawn int // lines that are on the screen
+	drawing *tea.Program
+	done    chan struct{} // closed when the last frame is drawn
+}
+
+func (p *program) newScreen() *screen {
+	s := &screen{program: p, done: make(chan struct{})}
+	// It asks the terminal nothing and reads nothing, so Ctrl-C stays a signal, and what is typed stays for the shell.
+	s.drawing = tea.NewProgram(frame(""), tea.WithOutput(p.err), tea.WithInput(nil), tea.WithoutSignalHandler())
+	go func() {
+		defer close(s.done)
+		if _, err := s.drawing.Run(); err != nil {
+			p.talk("the live view ended: %v", err)
+		}
+	}()
+	return s
 }
 
 func (s *screen) show(run *api.Run, now time.Time) {
 	columns, rows := size(s.err)
 	lines := s.lines(run, now, columns, max(4, rows-2))
-	var frame strings.Builder
-	if s.drawn > 0 {
-		fmt.Fprintf(&frame, cursorUp, s.drawn)
-	}
-	for _, line := range lines {
-		frame.WriteString(clearLine + line + "\n")
-	}
-	frame.WriteString(clearBelow)
-	s.drawn = len(lines)
-	fmt.Fprint(s.err, frame.String())
+	s.drawing.Send(frame(strings.Join(lines, "\n") + "\n")) // the last line is cleared at the end
 }
+
+// close leaves the last frame on the screen.
+func (s *screen) close() {
+	s.drawing.Quit()
+	<-s.done
+}
+
+// frame is what is to be seen, and the message to show it.
+type frame string
+
+// Init implements tea.Model.
+func (f frame) Init() tea.Cmd { return nil }
+
+// Update implements tea.Model.
+func (f frame) Update(message tea.Msg) (tea.Model, tea.Cmd) {
+	if next, ok := message.(frame); ok {
+		return next, nil
+	}
+	return f, nil
+}
+
+// View implements tea.Model.
+func (f frame) View() tea.View { return tea.NewView(string(f)) }
 
 // lines are what is to be seen, at most so many, none wider than the screen.
 func (s *screen) lines(run *api.Run, now time.Time, columns, most int) []string {

@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/charmbracelet/x/ansi"
 	"golang.org/x/term"
 )
 
@@ -56,23 +57,17 @@ func (p *program) paint(w io.Writer, look colour, text string) string {
 // clip shortens text to a number of columns, with an ellipsis where something is missing. Control
 // characters, which could garble the screen, become spaces.
 func clip(text string, columns int) string {
-	clean := []rune(text)
-	for i, r := range clean {
+	clean := strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
-			clean[i] = ' '
+			return ' '
 		}
-	}
-	if len(clean) <= columns {
-		return string(clean)
-	}
-	if columns < 1 {
-		return ""
-	}
-	return string(clean[:columns-1]) + "…"
+		return r
+	}, text)
+	return ansi.Truncate(clean, max(0, columns), "…")
 }
 
 // width is the number of columns that text takes.
-func width(text string) int { return utf8.RuneCountInString(text) }
+func width(text string) int { return ansi.StringWidth(text) }
 
 // colours is a sequence that changes colours and nothing else.
 var colours = regexp.MustCompile(`^\x1b\[[0-9;:]*m`)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/api"
@@ -26,16 +27,20 @@ const (
 func (p *program) watch(ctx context.Context, service api.Service, id string) (*api.Run, error) {
 	var view interface {
 		show(run *api.Run, now time.Time)
+		close()
 	} = &transitions{program: p, states: map[string]shown{}}
 	if isTerminal(p.err) {
-		view = &screen{program: p}
+		view = p.newScreen()
 	}
+	closeView := sync.OnceFunc(view.close)
+	defer closeView()
 	var lastAnswer time.Time
 	for pause := firstPause; ; pause = min(pause*5/4, watchPause) {
 		begin := time.Now()
 		run, err := service.Run(ctx, id, api.Include{Tasks: true})
 		switch {
 		case ctx.Err() != nil:
+			closeView()
 			self := calledAs()
 			p.talk("the run goes on; look again: %s show-run %s --follow; stop it: %s cancel-run %s", self, id, self, id)
 			return nil, statusError(exitInterrupted)
@@ -210,6 +215,8 @@ func reasonShown(task *api.Task) string {
 	}
 	return why(task)
 }
+
+func (t *transitions) close() {}
 
 func (t *transitions) line(at time.Time, what, state string) {
 	t.talk("%s %s %s", local(at).Format("15:04:05"), what, state)
