@@ -119,10 +119,7 @@ func (r *run) load() (*workflow.Run, error) {
 		if row.Status == workflow.TaskPending {
 			continue
 		}
-		state := workflow.NodeState{Status: row.Status, Attempt: row.Attempt, Delivery: row.Delivery}
-		if row.Status == workflow.TaskWaiting {
-			state.Waits = row.Cause
-		}
+		state := workflow.NodeState{Status: row.Status, Attempt: row.Attempt, Delivery: row.Delivery, Cause: row.Cause}
 		for _, earlier := range r.attempts[int32(number)] { //nolint:gosec // a node number
 			switch {
 			case earlier.retired:

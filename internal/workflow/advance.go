@@ -112,7 +112,7 @@ func (d *draft) written(number int32) bool {
 		return false
 	}
 	now, before := d.change.states[index].NodeState, d.stored(number)
-	return now.Status != before.Status || now.Attempt != before.Attempt || now.Delivery != before.Delivery || now.Waits != before.Waits
+	return now.Status != before.Status || now.Attempt != before.Attempt || now.Delivery != before.Delivery || now.Cause != before.Cause
 }
 
 // node gives the node's state, to be changed. The pointer is good until the next call.
@@ -225,7 +225,7 @@ func (d *draft) queue(number int32, state *NodeState, first bool) {
 		d.wait(number, state, CausePaused, first)
 		return
 	}
-	state.Status, state.Waits = TaskQueued, CauseNone
+	state.Status, state.Cause = TaskQueued, CauseNone
 	d.change.Tasks = append(d.change.Tasks, TaskChange{
 		Node: number, Status: TaskQueued, First: first, Attempt: state.Attempt, Delivery: state.Delivery, QueuedTime: d.change.At,
 	})
@@ -234,7 +234,7 @@ func (d *draft) queue(number int32, state *NodeState, first bool) {
 
 // wait makes a task run wait for something that is no agent.
 func (d *draft) wait(number int32, state *NodeState, waits Cause, first bool) {
-	state.Status, state.Waits = TaskWaiting, waits
+	state.Status, state.Cause = TaskWaiting, waits
 	d.change.Tasks = append(d.change.Tasks, TaskChange{
 		Node: number, Status: TaskWaiting, First: first, Attempt: state.Attempt, Delivery: state.Delivery, QueuedTime: d.change.At, Cause: waits,
 	})
@@ -260,7 +260,7 @@ func (d *draft) close(number int32, closed TaskChange) {
 	}
 	closed.Node, closed.First = number, state.Status == TaskPending
 	closed.Attempt, closed.Delivery = state.Attempt, state.Delivery
-	state.Status, state.Waits = closed.Status, CauseNone
+	state.Status, state.Cause = closed.Status, lasting(closed.Status, closed.Cause)
 	d.change.Tasks = append(d.change.Tasks, closed)
 	d.change.tally.add(closed.Status, 1)
 	if closed.Status == TaskFailed {
@@ -273,7 +273,7 @@ func (d *draft) close(number int32, closed TaskChange) {
 
 // dropTimer forgets the timer of a task run that waits.
 func (d *draft) dropTimer(number int32, state *NodeState) {
-	switch state.Waits {
+	switch state.Cause {
 	case CauseNone:
 		d.change.DropTimers = append(d.change.DropTimers, Timer{Node: number, Kind: TimerRetry})
 	case CauseApproval:

@@ -31,8 +31,8 @@ func (d *draft) pause(event *Event) {
 	for i := range d.change.Tasks {
 		if row := &d.change.Tasks[i]; row.Status == TaskQueued {
 			state := d.node(row.Node)
-			state.Status, state.Waits = TaskWaiting, CausePaused
-			row.Status, row.Cause = state.Status, state.Waits
+			state.Status, state.Cause = TaskWaiting, CausePaused
+			row.Status, row.Cause = state.Status, state.Cause
 		}
 	}
 	d.pausing = true
@@ -65,7 +65,7 @@ func (d *draft) resume(event *Event) {
 func (d *draft) settleResumed() {
 	next := &d.change.backlog.resume
 	for ; d.status == RunRunning && int(*next) < d.graph.Len() && !d.full(); *next++ {
-		if peeked := d.peek(*next); peeked.Status == TaskWaiting && peeked.Waits == CausePaused {
+		if peeked := d.peek(*next); peeked.Status == TaskWaiting && peeked.Cause == CausePaused {
 			if d.written(*next) {
 				return
 			}
@@ -82,7 +82,7 @@ func (d *draft) decideApproval(event *Event) {
 		return
 	}
 	stored, state := d.run.Nodes[event.Node], d.node(event.Node)
-	if stored.Waits != CauseApproval || state.Waits != CauseApproval || state.Status != TaskWaiting {
+	if stored.Cause != CauseApproval || state.Cause != CauseApproval || state.Status != TaskWaiting {
 		return
 	}
 	if event.Kind == EventReject {
@@ -162,7 +162,7 @@ func (d *draft) skip(event *Event) bool {
 			d.change.Reset = append(d.change.Reset, number)
 		}
 		skipped.Node, skipped.First, skipped.Attempt, skipped.Delivery = number, state.Attempt == 0, state.Attempt, state.Delivery
-		state.Status, state.Retried = TaskSkipped, 0
+		state.Status, state.Cause, state.Retried = TaskSkipped, CauseSkip, 0
 		d.change.Tasks = append(d.change.Tasks, skipped)
 		d.change.tally.add(TaskSkipped, 1)
 		d.revive(number, undone)
@@ -175,8 +175,8 @@ func (d *draft) controllable(number int32) bool {
 	return number >= 0 && int(number) < len(d.run.Nodes) && (!d.ending() || d.status.Ended())
 }
 
-// undone are all nodes after the given one that ended without having run: that is to be decided anew. It is false when
-// the change has written one of them already.
+// undone are all nodes after the given one that ended without having run: that is to be decided anew, unless somebody
+// decided it for good. It is false when the change has written one of them already.
 func (d *draft) undone(number int32) (undone []int32, ok bool) {
 	for d.keeping() { // it would end later what a person decides on now
 		d.keep()
@@ -192,7 +192,7 @@ func (d *draft) undone(number int32) (undone []int32, ok bool) {
 		for _, dependent := range dependents {
 			state := d.peek(dependent)
 			if seen[dependent] || !state.Status.Ended() || state.Attempt > 0 ||
-				state.Status == TaskCompleted && !d.graph.Scheduling(dependent).Group {
+				state.Status == TaskCompleted && !d.graph.Scheduling(dependent).Group || d.stays(dependent, state, number) {
 				continue
 			}
 			if d.written(dependent) {
@@ -203,6 +203,23 @@ func (d *draft) undone(number int32) (undone []int32, ok bool) {
 		}
 	}
 	return undone, true
+}
+
+// stays tells whether the node was skipped by a decision that does not fall with the given one: by a person, or by an
+// evaluation point that does not decide again. What an earlier run skipped may have been either: it stays when a point
+// is among what it waits for.
+func (d *draft) stays(number int32, state *NodeState, changed int32) bool {
+	switch state.Cause {
+	case CauseSkip:
+		return true
+	case CauseNotChosen, CauseKept:
+		again := d.graph.Scheduling(changed).EvaluationPoint && slices.Contains(d.graph.Parents(number), changed)
+		return !again && (state.Cause == CauseNotChosen || slices.ContainsFunc(d.graph.Parents(number), func(parent int32) bool {
+			return d.graph.Scheduling(parent).EvaluationPoint
+		}))
+	default:
+		return false
+	}
 }
 
 // revive makes nodes pending that ended without having run, because of the given one, and decides on them and on all

@@ -69,7 +69,7 @@ func (d *draft) failed(number int32, result *Result) {
 		d.requeue(number)
 		return
 	}
-	state.Status, state.Waits = TaskWaiting, CauseNone
+	state.Status, state.Cause = TaskWaiting, CauseNone
 	d.change.Tasks = append(d.change.Tasks, TaskChange{
 		Node: number, Status: TaskWaiting, Attempt: state.Attempt, Delivery: state.Delivery,
 	})
@@ -94,10 +94,10 @@ func (d *draft) timer(event *Event) {
 		return
 	}
 	switch {
-	case event.Timer == TimerRetry && state.Waits == CauseNone:
+	case event.Timer == TimerRetry && state.Cause == CauseNone:
 		d.change.DropTimers = append(d.change.DropTimers, Timer{Node: event.Node, Kind: TimerRetry})
 		d.requeue(event.Node)
-	case event.Timer == TimerApproval && state.Waits == CauseApproval:
+	case event.Timer == TimerApproval && state.Cause == CauseApproval:
 		limit := seconds(d.graph.Scheduling(event.Node).ApprovalSeconds)
 		d.close(event.Node, TaskChange{
 			Status: TaskFailed, Cause: CauseTimeout, EndTime: d.change.At, Reason: fmt.Sprintf("nobody approved it within %v", limit),

@@ -327,9 +327,9 @@ func (w *languageWorld) finish(t *rapid.T) {
 		w.out, w.wanted = nil, nil
 		for number := range w.live.Nodes {
 			switch state := &w.live.Nodes[number]; {
-			case state.Waits == CauseApproval:
+			case state.Cause == CauseApproval:
 				events = append(events, Event{Kind: EventApprove, Node: int32(number), Actor: "ann"})
-			case state.Status == TaskWaiting && state.Waits == CauseNone:
+			case state.Status == TaskWaiting && state.Cause == CauseNone:
 				events = append(events, Event{Kind: EventTimer, Node: int32(number), Timer: TimerRetry})
 			}
 		}

@@ -362,10 +362,7 @@ func (r *rows) restore(id RunID) (*Run, error) {
 	nodes := make([]StoredNode, 0, len(r.tasks))
 	for _, number := range slices.Sorted(maps.Keys(r.tasks)) {
 		row := r.tasks[number]
-		state := NodeState{Status: row.Status, Attempt: row.Attempt, Delivery: row.Delivery}
-		if row.Status == TaskWaiting {
-			state.Waits = row.Cause
-		}
+		state := NodeState{Status: row.Status, Attempt: row.Attempt, Delivery: row.Delivery, Cause: row.Cause}
 		for attempt := uint16(1); attempt <= row.Attempt; attempt++ {
 			superseded, ok := r.attempts[attemptKey{number, attempt}]
 			switch {
@@ -449,7 +446,7 @@ func todo(run *Run) map[int32]string {
 		put(left.ready, "start")
 	}
 	for number := range run.Nodes {
-		if state := &run.Nodes[number]; state.Waits == CausePaused && run.Status == RunRunning && number >= int(run.backlog.resume) {
+		if state := &run.Nodes[number]; state.Cause == CausePaused && run.Status == RunRunning && number >= int(run.backlog.resume) {
 			all[int32(number)] = "resume"
 		}
 	}

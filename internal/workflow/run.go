@@ -16,8 +16,9 @@ type NodeState struct {
 	Attempt, Delivery uint16
 	// Retried and Rescued count the earlier attempts that used up retries and rescues.
 	Retried, Rescued uint16
-	// Waits is why it is TaskWaiting: CauseNone for a retry's delay, CauseApproval, CausePaused.
-	Waits Cause
+	// Cause is the row's, where something follows from it: why it is TaskWaiting (CauseNone for a retry's delay,
+	// CauseApproval, CausePaused), or what decided that it is TaskSkipped (CauseNotChosen, CauseSkip, CauseKept).
+	Cause Cause
 	// open counts the parents that have not ended.
 	open int32
 }
@@ -94,7 +95,7 @@ func NewRun(id RunID, dag string, graph *Graph, hasValues bool) *Run {
 	return run
 }
 
-// StoredNode is the state of a node that has a row.
+// StoredNode is the state of a node that has a row. Its Cause may be any that the row has.
 type StoredNode struct {
 	Node int32
 	NodeState
@@ -125,6 +126,7 @@ func RestoreRun(id RunID, dag string, graph *Graph, hasValues bool, stored Store
 		if node.Node < 0 || int(node.Node) >= len(run.Nodes) {
 			return nil, fmt.Errorf("run %s has a row for the unknown node %d", id, node.Node)
 		}
+		node.Cause = lasting(node.Status, node.Cause)
 		run.Nodes[node.Node] = node.NodeState
 	}
 	run.rebuild()
@@ -143,7 +145,7 @@ func (r *Run) rebuild() {
 			r.tally.add(state.Status, 1)
 			continue
 		}
-		if state.Waits == CausePaused && r.Status == RunRunning {
+		if state.Cause == CausePaused && r.Status == RunRunning {
 			r.backlog.resume = 0
 		}
 		census := r.census(node)
