@@ -154,7 +154,7 @@ func (d *draft) apply(event *Event) bool {
 		d.start()
 	case EventEnd:
 		if d.current(event) {
-			d.end(event)
+			return d.end(event)
 		}
 	case EventLost:
 		if d.current(event) {

@@ -155,19 +155,25 @@ func (d *draft) skip(event *Event) bool {
 	case state.Status.Failure():
 		d.event("skip", event.Actor, number, "")
 		d.reopen()
-		d.change.tally.add(state.Status, -1)
-		if state.Attempt > 0 {
-			d.change.Retire = append(d.change.Retire, number)
-		} else {
-			d.change.Reset = append(d.change.Reset, number)
-		}
-		skipped.Node, skipped.First, skipped.Attempt, skipped.Delivery = number, state.Attempt == 0, state.Attempt, state.Delivery
-		state.Status, state.Cause, state.Retried = TaskSkipped, CauseSkip, 0
-		d.change.Tasks = append(d.change.Tasks, skipped)
-		d.change.tally.add(TaskSkipped, 1)
-		d.revive(number, undone)
+		d.skipEnded(number, skipped, undone)
 	}
 	return true
+}
+
+// skipEnded lets a node that has ended count as absent, and decides anew on what is undone by that.
+func (d *draft) skipEnded(number int32, skipped TaskChange, undone []int32) {
+	state := d.node(number)
+	if state.Attempt > 0 {
+		d.change.Retire = append(d.change.Retire, number)
+	} else {
+		d.change.Reset = append(d.change.Reset, number)
+	}
+	d.change.tally.add(state.Status, -1)
+	d.change.tally.add(TaskSkipped, 1)
+	skipped.Node, skipped.First, skipped.Attempt, skipped.Delivery = number, state.Attempt == 0, state.Attempt, state.Delivery
+	state.Status, state.Cause, state.Retried = TaskSkipped, lasting(TaskSkipped, skipped.Cause), 0
+	d.change.Tasks = append(d.change.Tasks, skipped)
+	d.revive(number, undone)
 }
 
 // controllable tells whether a person may let the node run again, or leave it out.

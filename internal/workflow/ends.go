@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// end decides what follows from the end of an attempt.
-func (d *draft) end(event *Event) {
+// end decides what follows from the end of an attempt. It is false when that has to wait until the change so far is
+// committed.
+func (d *draft) end(event *Event) bool {
 	number, result := event.Node, &event.Result
 	if result.Status != TaskCompleted {
 		d.endWithoutSuccess(number, result)
-		return
+		return true
 	}
 	var branch *branch
 	switch evaluates := result.Evaluation != nil && d.graph.Scheduling(number).EvaluationPoint; {
@@ -23,7 +24,10 @@ func (d *draft) end(event *Event) {
 			failed := *result
 			failed.Status, failed.Cause, failed.Reason = TaskFailed, CauseEvaluation, problem
 			d.failed(number, &failed)
-			return
+			return true
+		}
+		if _, ok := d.left(number, branch); !ok {
+			return false
 		}
 	}
 	if result.Output != "" {
@@ -34,8 +38,10 @@ func (d *draft) end(event *Event) {
 	}
 	d.close(number, taskChangeOf(result))
 	if branch != nil {
-		d.leave(number, branch)
+		left, _ := d.left(number, branch) // again: those that wait for the next iteration are no longer among them
+		d.leave(left)
 	}
+	return true
 }
 
 func (d *draft) endWithoutSuccess(number int32, result *Result) {

@@ -260,14 +260,41 @@ func (d *draft) take(number int32, b *branch) {
 	}
 }
 
-// leave skips the dependents that were not chosen. They are in the same change as the choice, which is kept nowhere else.
-func (d *draft) leave(number int32, b *branch) {
+// left are the dependents that were not chosen and will not start: those that wait, and those that ended without having
+// run, because of another parent. ok is false when the change has written what that would undo.
+func (d *draft) left(number int32, b *branch) (left []int32, ok bool) {
 	if b.chosen == nil || b.tooMany {
-		return
+		return nil, true
 	}
 	for _, dependent := range d.graph.Dependents(number) {
-		if !b.chosen[dependent] && d.peek(dependent).Status == TaskPending && !d.standsFor(dependent, number) {
-			d.close(dependent, TaskChange{Status: TaskSkipped, Cause: CauseNotChosen, EndTime: d.change.At})
+		state := d.peek(dependent)
+		undecided := state.Status == TaskPending || state.Attempt == 0 && state.Cause == CauseNone &&
+			(state.Status == TaskUpstreamFailed || state.Status == TaskSkipped)
+		if !undecided || b.chosen[dependent] || d.standsFor(dependent, number) {
+			continue
+		}
+		if state.Status == TaskUpstreamFailed {
+			if _, ok = d.undone(dependent); !ok {
+				return nil, false
+			}
+		}
+		left = append(left, dependent)
+	}
+	return left, true
+}
+
+// leave skips what was not chosen. It is in the same change as the choice, which is kept nowhere else.
+func (d *draft) leave(left []int32) {
+	skipped := TaskChange{Status: TaskSkipped, Cause: CauseNotChosen, EndTime: d.change.At}
+	for _, number := range left {
+		switch d.peek(number).Status {
+		case TaskPending:
+			d.close(number, skipped)
+		case TaskUpstreamFailed:
+			undone, _ := d.undone(number)
+			d.skipEnded(number, skipped, undone)
+		default: // for what comes after it nothing changes
+			d.skipEnded(number, skipped, nil)
 		}
 	}
 }
