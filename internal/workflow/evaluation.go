@@ -49,16 +49,16 @@ func (d *draft) evaluate(event *Event) (*branch, string) {
 			continue
 		}
 		switch status := d.peek(number).Status; {
-		case number == event.Node, status.Ended():
+		case number != event.Node && d.decidesOn(event.Node, number):
+			d.choose(b, number) // what its rule or another point decided before stays
+		case status.Ended(), number == event.Node:
 			if !again[number] {
 				again[number], loops = true, append(loops, number)
 			}
 		case status != TaskPending:
 			return nil, fmt.Sprintf("next_tasks names %q, which has started and not ended", name)
-		case !slices.Contains(d.graph.Parents(number), event.Node):
-			return nil, fmt.Sprintf("next_tasks names %q, which waits for other tasks than this one", name)
 		default:
-			b.chosen[number] = true
+			return nil, fmt.Sprintf("next_tasks names %q, which waits for other tasks than this one", name)
 		}
 	}
 	d.addLoops(b, event.Node, loops)
@@ -69,6 +69,27 @@ func (d *draft) evaluate(event *Event) (*branch, string) {
 	}
 	b.tooMany = int(b.next)-d.run.planned > d.limits.MaxDynamicTasks
 	return b, ""
+}
+
+// decidesOn tells whether the point chooses if the node goes on: one that waits for it, or a group whose items do.
+func (d *draft) decidesOn(point, number int32) bool {
+	parents := d.graph.Parents(number)
+	if slices.Contains(parents, point) {
+		return !d.standsFor(number, point) || d.peek(number).Status == TaskPending
+	}
+	return slices.ContainsFunc(parents, func(parent int32) bool {
+		return d.standsFor(number, parent) && slices.Contains(d.graph.Parents(parent), point)
+	})
+}
+
+// choose lets a dependent go on; with a group its items.
+func (d *draft) choose(b *branch, number int32) {
+	b.chosen[number] = true
+	for _, parent := range d.graph.Parents(number) {
+		if d.standsFor(number, parent) {
+			b.chosen[parent] = true
+		}
+	}
 }
 
 // addLoops makes a new iteration of each start, and of all on the ways from there to the evaluation point. If the point itself
