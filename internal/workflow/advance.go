@@ -266,6 +266,9 @@ func (d *draft) close(number int32, closed TaskChange) {
 	if closed.Status == TaskFailed {
 		d.stopAtFailure(number)
 	}
+	if state.Attempt == 0 || closed.Status == TaskSkipped {
+		d.stopWithoutHandler(number)
+	}
 	for _, dependent := range d.graph.Dependents(number) {
 		d.parentEnded(dependent, closed.Status)
 	}

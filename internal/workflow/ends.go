@@ -127,6 +127,26 @@ func (d *draft) stopAtFailure(number int32) {
 	}
 }
 
+// stopWithoutHandler looks again at failures that the node would have dealt with, had it started.
+func (d *draft) stopWithoutHandler(number int32) {
+	if d.run.Options.OnFailure != OnFailureStop || d.graph.plain || !d.graph.Scheduling(number).Rule.handles() {
+		return
+	}
+	for _, parent := range d.graph.Parents(number) {
+		if d.peek(parent).Status == TaskFailed {
+			d.stopAtFailure(parent)
+		}
+		if !d.graph.Scheduling(parent).Group {
+			continue
+		}
+		for _, item := range d.graph.Parents(parent) {
+			if d.standsFor(parent, item) && d.peek(item).Status == TaskFailed {
+				d.stopAtFailure(item)
+			}
+		}
+	}
+}
+
 func (d *draft) lost(event *Event) {
 	state := d.node(event.Node)
 	result := Result{

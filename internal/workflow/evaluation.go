@@ -64,7 +64,7 @@ func (d *draft) evaluate(event *Event) (*branch, string) {
 	d.addLoops(b, event.Node, loops)
 	for _, name := range added {
 		if _, ok := b.names.find(name); !ok { // else an earlier one brought it along
-			d.addPlan(b, event.Node, event.Known.Plans[name], name)
+			d.addPlan(b, event.Node, event.Known.Plans[name])
 		}
 	}
 	b.tooMany = int(b.next)-d.run.planned > d.limits.MaxDynamicTasks
@@ -219,7 +219,7 @@ func (d *draft) rewired(number, from, to int32, name string) GrownNode {
 }
 
 // addPlan adds a task that is not in the run, with those of its dependencies that are not.
-func (d *draft) addPlan(b *branch, point int32, plan *KnownPlan, top string) {
+func (d *draft) addPlan(b *branch, point int32, plan *KnownPlan) {
 	numbers := make([]int32, len(plan.Nodes))
 	isNew := make([]bool, len(plan.Nodes))
 	for i := range plan.Nodes {
@@ -249,11 +249,10 @@ func (d *draft) addPlan(b *branch, point int32, plan *KnownPlan, top string) {
 				grown.Dependencies = append(grown.Dependencies, numbers[parent])
 			}
 		}
-		// What waits for nothing else waits for the point that asked for it, so that the graph tells where it came from.
-		// The point succeeds, which a rule that wants a failure must not see.
+		// What waits for nothing waits for the point that asked for it, so that the graph tells where it came from. What waits
+		// for others is decided by these. The point succeeds, which a rule that wants a failure must not see.
 		rule := plan.Specs[node.Spec].Scheduling.Rule
-		if (len(grown.Dependencies) == 0 || node.Name == top) && rule != RuleOneFailed && rule != RuleAllFailed &&
-			!slices.Contains(grown.Dependencies, point) {
+		if len(grown.Dependencies) == 0 && rule != RuleOneFailed && rule != RuleAllFailed {
 			grown.Dependencies = append(grown.Dependencies, point)
 		}
 		b.chosen[grown.Number] = true
