@@ -67,7 +67,7 @@ var growthTests = []test{
 	{name: "what was added is seen in the plan and among the task runs", run: func(w *world) {
 		run := w.start(deciding(planOf("choose", "left: choose"), 0))
 		w.advance(run, nil, w.evaluated(run, 0, choosing("extra"), planOf("deep", "extra: deep")))
-		w.wantPlan(run.ID, "choose, left: 0, deep: 0, extra: 2 0")
+		w.wantPlan(run.ID, "choose, left: 0, deep: 0, extra: 2")
 		w.wantStatuses(run.ID, "choose completed, left skipped, deep queued, extra pending")
 		if task := w.tasks(run.ID)[3]; task.TaskID != "extra" || task.Queue != workflow.DefaultQueue || task.Priority != workflow.DefaultPriority {
 			w.Errorf("the added task run is seen as %+v", task)
