@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // branch is what follows from the result of an evaluation point.
@@ -30,12 +31,27 @@ func (b *branch) number() int32 {
 func (d *draft) evaluate(event *Event) (*branch, string) {
 	b := &branch{evaluation: event.Result.Evaluation, next: int32(d.graph.Len())} //nolint:gosec // bounded by the limit
 	switch {
-	case !b.evaluation.Chosen:
+	case !b.evaluation.NamesTasks():
 		return b, ""
 	case event.Known == nil:
-		return nil, "next_tasks can't be looked up: the names of the run's tasks are not known"
+		return nil, "its tasks can't be looked up: the names of the run's tasks are not known"
 	}
-	b.names, b.chosen = newNodeNames(event.Known.Names, d.graph, event.Node), map[int32]bool{}
+	b.names = newNodeNames(event.Known.Names, d.graph, event.Node)
+	if b.evaluation.Chosen {
+		if problem := d.follow(b, event); problem != "" {
+			return nil, problem
+		}
+	}
+	if name := b.unknownTask(event.Known); name != "" {
+		return nil, fmt.Sprintf("parameters names %q, which is neither in this run nor a task", name)
+	}
+	b.tooMany = int(b.next)-d.run.planned > d.limits.MaxDynamicTasks
+	return b, ""
+}
+
+// follow says what next_tasks lead to, or what is wrong with them.
+func (d *draft) follow(b *branch, event *Event) (problem string) {
+	b.chosen = map[int32]bool{}
 	again := map[int32]bool{}
 	var loops []int32
 	var added []string
@@ -43,7 +59,7 @@ func (d *draft) evaluate(event *Event) (*branch, string) {
 		number, ok := b.names.find(name)
 		if !ok {
 			if event.Known.Plans[name] == nil {
-				return nil, fmt.Sprintf("next_tasks names %q, which is neither in this run nor a task", name)
+				return fmt.Sprintf("next_tasks names %q, which is neither in this run nor a task", name)
 			}
 			added = append(added, name)
 			continue
@@ -56,9 +72,9 @@ func (d *draft) evaluate(event *Event) (*branch, string) {
 				again[number], loops = true, append(loops, number)
 			}
 		case status != TaskPending:
-			return nil, fmt.Sprintf("next_tasks names %q, which has started and not ended", name)
+			return fmt.Sprintf("next_tasks names %q, which has started and not ended", name)
 		default:
-			return nil, fmt.Sprintf("next_tasks names %q, which waits for other tasks than this one", name)
+			return fmt.Sprintf("next_tasks names %q, which waits for other tasks than this one", name)
 		}
 	}
 	d.addLoops(b, event.Node, loops)
@@ -67,8 +83,32 @@ func (d *draft) evaluate(event *Event) (*branch, string) {
 			d.addPlan(b, event.Node, event.Known.Plans[name])
 		}
 	}
-	b.tooMany = int(b.next)-d.run.planned > d.limits.MaxDynamicTasks
-	return b, ""
+	return ""
+}
+
+// unknownTask is a task of parameters that there is none of; empty when there are all. What a value is taken by is the
+// task, or one variant of it, with or without its group.
+func (b *branch) unknownTask(known *Known) string {
+	unknown := maps.Clone(b.evaluation.Parameters)
+	maps.DeleteFunc(unknown, func(name string, _ map[string]Value) bool { return known.Plans[name] != nil })
+	forget := func(name string) {
+		name, _, _ = strings.Cut(BaseName(name), "[") // what follows is its index as an item
+		for _, name := range []string{name, name[strings.LastIndexByte(name, '/')+1:]} {
+			task, _, _ := strings.Cut(name, ":")
+			delete(unknown, name)
+			delete(unknown, task)
+		}
+	}
+	for number := int32(0); int(number) < b.names.graph.Len() && len(unknown) > 0; number++ {
+		forget(b.names.of(number))
+	}
+	for i := range b.nodes {
+		forget(b.nodes[i].Name)
+	}
+	if len(unknown) == 0 {
+		return ""
+	}
+	return slices.Sorted(maps.Keys(unknown))[0]
 }
 
 // decidesOn tells whether the point chooses if the node goes on: one that waits for it, or a group whose items do.
