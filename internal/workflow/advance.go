@@ -149,6 +149,9 @@ func (d *draft) apply(event *Event) bool {
 	if d.status.Ended() && event.Kind != EventRetry && event.Kind != EventSkip {
 		return true
 	}
+	if event.Kind != EventRetry && event.Kind != EventSkip {
+		d.redecide()
+	}
 	switch event.Kind {
 	case EventStart:
 		d.start()
@@ -336,6 +339,7 @@ func (d *draft) verdict(number int32) verdict {
 
 // settle works off what follows from the states, as far as the change has room.
 func (d *draft) settle() {
+	d.redecide()
 	if d.status != RunRunning && d.status != RunPaused {
 		return
 	}

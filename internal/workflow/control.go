@@ -119,10 +119,8 @@ func (d *draft) retry(event *Event) bool {
 	d.reopen()
 	if state.Attempt == 0 { // it never ran
 		d.revive(number, append(undone, number))
-		if decided := d.verdict(number); decided == verdictStart {
+		if !scheduling.Unexpanded && d.verdict(number) == verdictStart {
 			d.begin(number) // at once, so that it has a row: one that an earlier run kept would be kept again
-		} else {
-			d.scratch.decide(number, decided)
 		}
 		return true
 	}
@@ -228,29 +226,39 @@ func (d *draft) stays(number int32, state *NodeState, changed int32) bool {
 	}
 }
 
-// revive makes nodes pending that ended without having run, because of the given one, and decides on them and on all
-// that waits for one of them.
+// revive makes nodes pending that ended without having run, because of the given one. On them and on all that waits for
+// one of them is decided anew.
 func (d *draft) revive(number int32, undone []int32) {
-	anew := map[int32]bool{}
+	touched := &d.scratch.touched
 	for _, reset := range undone {
 		state := d.node(reset)
 		d.change.tally.add(state.Status, -1)
 		*state = NodeState{}
 		d.change.Reset = append(d.change.Reset, reset)
-		anew[reset] = true
+		*touched = append(append(*touched, reset), d.graph.Dependents(reset)...)
 	}
-	waiting := slices.DeleteFunc(slices.Clone(undone), func(reset int32) bool { return reset == number })
-	for _, changed := range append(slices.Clone(undone), number) {
-		for _, dependent := range d.graph.Dependents(changed) {
-			if !anew[dependent] && d.peek(dependent).Status == TaskPending {
-				anew[dependent], waiting = true, append(waiting, dependent)
-			}
+	*touched = append(*touched, d.graph.Dependents(number)...)
+}
+
+// redecide decides anew on what was touched: once for all that persons did in a row, because a node may wait for many of
+// those that they let run again.
+func (d *draft) redecide() {
+	touched := d.scratch.touched
+	if len(touched) == 0 {
+		return
+	}
+	slices.Sort(touched)
+	touched = slices.Compact(touched)
+	d.scratch.forget(func(node int32) bool {
+		_, found := slices.BinarySearch(touched, node)
+		return found
+	})
+	for _, node := range touched {
+		if d.peek(node).Status == TaskPending {
+			d.reconsider(node)
 		}
 	}
-	d.scratch.forget(func(node int32) bool { return anew[node] })
-	for _, node := range waiting {
-		d.reconsider(node)
-	}
+	d.scratch.touched = touched[:0]
 }
 
 // reopen lets a run live again that has ended.
