@@ -427,6 +427,9 @@ func (c *Change) add(nodes []GrownNode) {
 	}
 }
 
+// maxItemEdges bounds what the items of a task wait for together. A plan has the same bound.
+const maxItemEdges = 10_000_000
+
 // expand gives the node that stands for the items of a task the task runs of its items.
 func (d *draft) expand(event *Event) {
 	number, known := event.Node, event.Known
@@ -434,9 +437,14 @@ func (d *draft) expand(event *Event) {
 		!d.graph.Scheduling(number).Unexpanded || d.verdict(number) != verdictStart {
 		return // when it is ready again, its items are asked for again
 	}
+	problem := known.Problem
+	if edges := len(known.Items) * len(d.graph.Parents(number)); edges > maxItemEdges {
+		problem = fmt.Sprintf("for_each: each of %d items would wait for %d tasks, %d in all; at most %d can be",
+			len(known.Items), len(d.graph.Parents(number)), edges, maxItemEdges)
+	}
 	switch {
-	case known.Problem != "":
-		d.close(number, TaskChange{Status: TaskFailed, Cause: CauseEvaluation, EndTime: d.change.At, Reason: known.Problem})
+	case problem != "":
+		d.close(number, TaskChange{Status: TaskFailed, Cause: CauseEvaluation, EndTime: d.change.At, Reason: problem})
 		return
 	case d.graph.Len()-d.run.planned+len(known.Items) > d.limits.MaxDynamicTasks:
 		d.stopRun(CauseTooMany)
