@@ -134,7 +134,8 @@ func (d *draft) retry(event *Event) bool {
 	return true
 }
 
-// skip lets a task count as absent that has failed, or not started.
+// skip lets a task count as absent that has failed, or not started. A group has started when one of its items has; with it
+// its items are skipped.
 func (d *draft) skip(event *Event) bool {
 	number := event.Node
 	if !d.controllable(number) {
@@ -145,6 +146,12 @@ func (d *draft) skip(event *Event) bool {
 		return false
 	}
 	skipped := TaskChange{Status: TaskSkipped, Cause: CauseSkip, EndTime: d.change.At, Reason: "skipped by " + event.Actor}
+	switch state := d.peek(number); {
+	case state.Status == TaskQueued, state.Status == TaskCompleted, state.Status == TaskSkipped, d.hasStarted(number):
+		return true
+	case !d.skipItems(number, skipped):
+		return false
+	}
 	state := d.node(number)
 	switch {
 	case state.Status == TaskPending, state.Status == TaskWaiting:
@@ -154,6 +161,29 @@ func (d *draft) skip(event *Event) bool {
 		d.event("skip", event.Actor, number, "")
 		d.reopen()
 		d.skipEnded(number, skipped, undone)
+	}
+	return true
+}
+
+// hasStarted tells whether the node is a group of which an item has started and not ended.
+func (d *draft) hasStarted(group int32) bool {
+	return slices.ContainsFunc(d.graph.Parents(group), func(parent int32) bool {
+		return d.standsFor(group, parent) && d.peek(parent).Status == TaskQueued
+	})
+}
+
+// skipItems skips the items of a group that have not started. It is false when some have to wait until the change so
+// far is committed.
+func (d *draft) skipItems(group int32, skipped TaskChange) bool {
+	for _, item := range d.graph.Parents(group) {
+		status := d.peek(item).Status
+		switch {
+		case !d.standsFor(group, item) || status != TaskPending && status != TaskWaiting:
+		case d.full() || d.written(item):
+			return false
+		default:
+			d.close(item, skipped)
+		}
 	}
 	return true
 }
