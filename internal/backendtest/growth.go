@@ -144,6 +144,23 @@ var growthTests = []test{
 		}
 		w.wantStored(run)
 	}},
+	{name: "a group that was added asks for its items again after a takeover", run: func(w *world) {
+		run := w.start(deciding(planOf("choose", "again: choose"), 0, 1))
+		added := planOf("each")
+		added.Specs[0].ForEach = &workflow.ForEach{Reference: "${tasks.list.items}"}
+		w.advance(run, nil, w.evaluated(run, 0, choosing("each", "again"), added))
+		w.advance(run, nil, w.items(run, 2, 1))
+		w.advance(run, nil, w.completed(member(run, 3)))
+		w.takeOver()
+		run = w.wantStored(run)
+		w.advance(run, nil, w.evaluated(run, 1, choosing("each")))
+		w.wantPlan(run.ID, "choose, again: 0, each: 3, each[0]: 0, each#2: 0")
+		w.takeOver()
+		run = w.wantStored(run)
+		if change := w.decide(run); !slices.Equal(change.Items, []int32{4}) {
+			w.Fatalf("the items of %v are wanted", change.Items)
+		}
+	}},
 	{name: "a task whose items can't be told fails without an attempt", run: func(w *world) {
 		run := w.startItems()
 		event := w.items(run, 1, 0)

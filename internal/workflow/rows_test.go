@@ -342,15 +342,28 @@ func (r *rows) graph() (*Graph, error) {
 		spec, ok := index[row.spec]
 		if !ok {
 			spec = int32(len(r.plan.Specs) + len(specs))
-			task := new(TaskSpec)
-			if err := json.Unmarshal(r.specs[row.spec], task); err != nil {
+			scheduling, err := r.scheduling(row.spec)
+			if err != nil {
 				return nil, fmt.Errorf("the specification of node %d: %w", number, err)
 			}
-			index[row.spec], specs = spec, append(specs, SchedulingOf(task, row.spec))
+			index[row.spec], specs = spec, append(specs, scheduling)
 		}
 		nodes = append(nodes, GrownNode{Number: number, Node: Node{Name: row.name, Spec: spec, Dependencies: row.dependencies}})
 	}
+	for _, hash := range MissingTemplates(r.plan.Specs, specs) {
+		scheduling, err := r.scheduling(hash)
+		if err != nil {
+			return nil, fmt.Errorf("the specification with which a group began: %w", err)
+		}
+		specs = append(specs, scheduling)
+	}
 	return r.plan.Grow(specs, nodes)
+}
+
+func (r *rows) scheduling(hash Hash) (Scheduling, error) {
+	task := new(TaskSpec)
+	err := json.Unmarshal(r.specs[hash], task)
+	return SchedulingOf(task, hash), err
 }
 
 // restore makes a run of the rows alone, as a writer does after a crash.
