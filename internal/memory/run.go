@@ -136,6 +136,7 @@ func (r *run) load() (*workflow.Run, error) {
 	stored := workflow.StoredRun{
 		Status: r.state.Status, StartTime: r.state.StartTime, CancelTime: r.state.CancelTime, Stop: r.state.Stop, Version: r.state.Version,
 		Options: r.options, Revision: r.revision, Planned: len(r.plan.nodes),
+		Retried: slices.ContainsFunc(r.events, func(event engine.EventView) bool { return event.Kind == "retry" }),
 	}
 	loaded, err := workflow.RestoreRun(r.id, r.dag, r.graph, r.hasValues(), stored, nodes)
 	if err != nil {

@@ -58,7 +58,7 @@ func (w *Writer) loadRun(ctx context.Context, row *db.LoadRunsRow) (*workflow.Ru
 	id := workflow.RunID(row.RunID)
 	stored := workflow.StoredRun{
 		Status: workflow.RunStatus(row.Status), StartTime: orZero(row.StartTime), CancelTime: orZero(row.CancelTime),
-		Stop: workflow.Cause(row.Stop), Version: row.Version, Revision: row.Revision,
+		Stop: workflow.Cause(row.Stop), Version: row.Version, Revision: row.Revision, Retried: row.Retried,
 	}
 	if len(row.Options) > 0 {
 		if err := json.Unmarshal(row.Options, &stored.Options); err != nil {

@@ -393,6 +393,7 @@ func (r *rows) restore(id RunID) (*Run, error) {
 	return RestoreRun(id, "test", graph, false, StoredRun{
 		Status: r.run.Status, StartTime: r.run.StartTime, CancelTime: r.run.CancelTime, Stop: r.run.Stop, Version: r.run.Version,
 		Options: r.options, Planned: r.plan.Len(),
+		Retried: slices.ContainsFunc(r.events, func(event RunEvent) bool { return event.Kind == "retry" }),
 	}, nodes)
 }
 

@@ -109,6 +109,8 @@ type StoredRun struct {
 	Version               int32
 	Options               RunOptions
 	Revision              int64
+	// Retried tells that a person retried a task of the run, by its event. It matters where Options.Kept are.
+	Retried bool
 	// Planned is the number of nodes of the plan; 0 when none was added since.
 	Planned int
 }
@@ -130,6 +132,9 @@ func RestoreRun(id RunID, dag string, graph *Graph, hasValues bool, stored Store
 		run.Nodes[node.Node] = node.NodeState
 	}
 	run.rebuild()
+	if stored.Retried {
+		run.backlog.kept = int32(len(stored.Options.Kept)) //nolint:gosec // a number of nodes
+	}
 	return run, nil
 }
 
@@ -162,7 +167,7 @@ func (r *Run) rebuild() {
 
 // settledKept is the number of kept nodes that were dealt with. They come first: once another node has a row, or one
 // of them an attempt, all were, and a kept node that is pending is so because a person wanted that. (A retried group that
-// asks for its items has neither: a crash before it is answered may keep again what comes after it.)
+// asks for its items has neither: StoredRun.Retried tells of it.)
 func (r *Run) settledKept() int32 {
 	if len(r.Options.Kept) == 0 {
 		return 0
