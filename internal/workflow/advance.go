@@ -33,7 +33,7 @@ func Advance(run *Run, at time.Time, events []Event, limits Limits) (change *Cha
 	d := draft{
 		run: run, graph: run.Graph, limits: limits, scratch: takeScratch(run),
 		change: &Change{ID: run.ID, At: at, tally: run.tally, backlog: backlog{
-			kept: run.backlog.kept, cancel: run.backlog.cancel, resume: run.backlog.resume,
+			kept: run.backlog.kept, cancel: run.backlog.cancel, resume: run.backlog.resume, hold: run.backlog.hold,
 		}},
 		status: run.Status, started: run.StartTime, cancelled: run.CancelTime, stop: run.Stop, version: run.Version,
 	}
@@ -50,7 +50,6 @@ func Advance(run *Run, at time.Time, events []Event, limits Limits) (change *Cha
 		used++
 	}
 	d.settle()
-	d.hold()
 	d.finish()
 	d.change.More = used < len(events) || d.unsettled()
 	d.change.backlog.decided = d.scratch.kept()
@@ -71,14 +70,14 @@ type draft struct {
 	version   int32
 	reason    string
 	reopened  bool
-	pausing   bool
 	runDirty  bool
 	count     bool
 }
 
 // room is the number of rows that the change may still get.
 func (d *draft) room() int {
-	return max(0, d.limits.Rows-len(d.change.Tasks)-len(d.change.Withdraw))
+	c := d.change
+	return max(0, d.limits.Rows-len(c.Tasks)-len(c.Withdraw)-len(c.Hold)-len(c.Reset)-len(c.Nodes))
 }
 
 func (d *draft) full() bool { return d.room() == 0 }
@@ -347,6 +346,7 @@ func (d *draft) settle() {
 	if !d.ending() {
 		d.settleKept()
 		d.settleResumed()
+		d.settlePaused()
 	}
 	for !d.ending() && !d.full() && d.decided() {
 		d.grow(min(len(work.doomed)+len(work.ready), d.room()))
@@ -478,7 +478,8 @@ func (d *draft) unsettled() bool {
 	case d.ending():
 		return int(d.change.backlog.cancel) < d.graph.Len()
 	}
-	return d.keeping() || d.decided() || d.status == RunRunning && int(d.change.backlog.resume) < d.graph.Len()
+	return d.keeping() || d.decided() || d.status == RunPaused && int(d.change.backlog.hold) < d.graph.Len() ||
+		d.status == RunRunning && int(d.change.backlog.resume) < d.graph.Len()
 }
 
 // finish ends the run when all its nodes have ended, and writes its own state when it changed.

@@ -35,17 +35,15 @@ func (d *draft) pause(event *Event) {
 			row.Status, row.Cause = state.Status, state.Cause
 		}
 	}
-	d.pausing = true
+	d.change.backlog.hold = 0
 }
 
-// hold asks for what is queued when a pause begins.
-func (d *draft) hold() {
-	if !d.pausing || d.status != RunPaused {
-		return
-	}
-	for number := range int32(len(d.run.Nodes)) { //nolint:gosec // a number of nodes
-		if state := d.peek(number); state.Status == TaskQueued {
-			d.change.Hold = append(d.change.Hold, Member{d.run.ID, number, state.Attempt, state.Delivery})
+// settlePaused asks for what is queued when a pause begins.
+func (d *draft) settlePaused() {
+	next := &d.change.backlog.hold
+	for ; d.status == RunPaused && int(*next) < d.graph.Len() && !d.full(); *next++ {
+		if state := d.peek(*next); state.Status == TaskQueued {
+			d.change.Hold = append(d.change.Hold, Member{d.run.ID, *next, state.Attempt, state.Delivery})
 		}
 	}
 }
@@ -212,10 +210,7 @@ func (d *draft) controllable(number int32) bool {
 // undone are all nodes after the given one that ended without having run: that is to be decided anew, unless somebody
 // decided it for good. It is false when the change has written one of them already.
 func (d *draft) undone(number int32) (undone []int32, ok bool) {
-	for d.keeping() { // it would end later what a person decides on now
-		d.keep()
-	}
-	if d.written(number) {
+	if d.settleKept(); d.keeping() || d.written(number) { // what is kept would end later what a person decides on now
 		return nil, false
 	}
 	seen := map[int32]bool{}

@@ -69,6 +69,7 @@ type backlog struct {
 	kept    int32    // of Options.Kept: those below were already looked at
 	cancel  int32    // when it ends early: nodes below were already looked at
 	resume  int32    // after a pause: nodes below were already looked at
+	hold    int32    // in a pause: nodes below were already looked at
 }
 
 // decided are pending nodes of which it is known what becomes of them.
@@ -140,7 +141,11 @@ func RestoreRun(id RunID, dag string, graph *Graph, hasValues bool, stored Store
 
 // rebuild derives everything that follows from the states of the nodes.
 func (r *Run) rebuild() {
-	r.tally, r.backlog = tally{}, backlog{resume: int32(len(r.Nodes))} //nolint:gosec // a number of nodes
+	count := int32(len(r.Nodes)) //nolint:gosec // a number of nodes
+	r.tally, r.backlog = tally{}, backlog{resume: count, hold: count}
+	if r.Status == RunPaused {
+		r.backlog.hold = 0 // what was asked for before is asked for again, which changes nothing
+	}
 	r.backlog.kept = r.settledKept()
 	var all decided
 	for number := range r.Nodes {
