@@ -425,7 +425,10 @@ func (q *Queries) LoadRunInfos(ctx context.Context, db DBTX, runIds []UUID) ([]L
 const loadRuns = `-- name: LoadRuns :many
 SELECT r.run_id, r.dag_id, r.plan, r.revision, r.options, (r.name IS NOT NULL OR r.run_values IS NOT NULL)::boolean AS has_values,
        s.status, s.start_time, s.cancel_time, s.stop, s.version,
-       EXISTS (SELECT FROM cyclonetix__state.run_nodes g WHERE g.run_id = u.run_id)::boolean AS grown
+       EXISTS (SELECT FROM cyclonetix__state.run_nodes g WHERE g.run_id = u.run_id)::boolean AS grown,
+       -- Only who keeps what an earlier run did has to know it.
+       (r.options -> 'kept' IS NOT NULL
+        AND EXISTS (SELECT FROM cyclonetix__state.run_events e WHERE e.run_id = u.run_id AND e.kind = 'retry'))::boolean AS retried
 FROM unnest($1::uuid[]) AS u (run_id),
      LATERAL (SELECT run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r,
      LATERAL (SELECT run_id, status, stop, task_count, completed_tasks, failed_tasks, writes, version, start_time, end_time, cancel_time, reason, reopened, unsuccessful FROM cyclonetix__state.run_states s WHERE s.run_id = u.run_id LIMIT 1) s
@@ -450,6 +453,7 @@ type LoadRunsRow struct {
 	Stop       int16
 	Version    int32
 	Grown      bool
+	Retried    bool
 }
 
 // Runs that have not ended, or that have.
@@ -475,6 +479,7 @@ func (q *Queries) LoadRuns(ctx context.Context, db DBTX, arg LoadRunsParams) ([]
 			&i.Stop,
 			&i.Version,
 			&i.Grown,
+			&i.Retried,
 		); err != nil {
 			return nil, err
 		}

@@ -118,7 +118,10 @@ SELECT count(*) FROM cyclonetix__state.live_runs WHERE run_id >= @lower_bound AN
 -- Runs that have not ended, or that have.
 SELECT r.run_id, r.dag_id, r.plan, r.revision, r.options, (r.name IS NOT NULL OR r.run_values IS NOT NULL)::boolean AS has_values,
        s.status, s.start_time, s.cancel_time, s.stop, s.version,
-       EXISTS (SELECT FROM cyclonetix__state.run_nodes g WHERE g.run_id = u.run_id)::boolean AS grown
+       EXISTS (SELECT FROM cyclonetix__state.run_nodes g WHERE g.run_id = u.run_id)::boolean AS grown,
+       -- Only who keeps what an earlier run did has to know it.
+       (r.options -> 'kept' IS NOT NULL
+        AND EXISTS (SELECT FROM cyclonetix__state.run_events e WHERE e.run_id = u.run_id AND e.kind = 'retry'))::boolean AS retried
 FROM unnest(@run_ids::uuid[]) AS u (run_id),
      LATERAL (SELECT * FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r,
      LATERAL (SELECT * FROM cyclonetix__state.run_states s WHERE s.run_id = u.run_id LIMIT 1) s

@@ -67,7 +67,7 @@ var growthTests = []test{
 	{name: "what was added is seen in the plan and among the task runs", run: func(w *world) {
 		run := w.start(deciding(planOf("choose", "left: choose"), 0))
 		w.advance(run, nil, w.evaluated(run, 0, choosing("extra"), planOf("deep", "extra: deep")))
-		w.wantPlan(run.ID, "choose, left: 0, deep: 0, extra: 2 0")
+		w.wantPlan(run.ID, "choose, left: 0, deep: 0, extra: 2")
 		w.wantStatuses(run.ID, "choose completed, left skipped, deep queued, extra pending")
 		if task := w.tasks(run.ID)[3]; task.TaskID != "extra" || task.Queue != workflow.DefaultQueue || task.Priority != workflow.DefaultPriority {
 			w.Errorf("the added task run is seen as %+v", task)
@@ -143,6 +143,23 @@ var growthTests = []test{
 			w.Errorf("the run is seen as %+v", view)
 		}
 		w.wantStored(run)
+	}},
+	{name: "a group that was added asks for its items again after a takeover", run: func(w *world) {
+		run := w.start(deciding(planOf("choose", "again: choose"), 0, 1))
+		added := planOf("each")
+		added.Specs[0].ForEach = &workflow.ForEach{Reference: "${tasks.list.items}"}
+		w.advance(run, nil, w.evaluated(run, 0, choosing("each", "again"), added))
+		w.advance(run, nil, w.items(run, 2, 1))
+		w.advance(run, nil, w.completed(member(run, 3)))
+		w.takeOver()
+		run = w.wantStored(run)
+		w.advance(run, nil, w.evaluated(run, 1, choosing("each")))
+		w.wantPlan(run.ID, "choose, again: 0, each: 3, each[0]: 0, each#2: 0")
+		w.takeOver()
+		run = w.wantStored(run)
+		if change := w.decide(run); !slices.Equal(change.Items, []int32{4}) {
+			w.Fatalf("the items of %v are wanted", change.Items)
+		}
 	}},
 	{name: "a task whose items can't be told fails without an attempt", run: func(w *world) {
 		run := w.startItems()

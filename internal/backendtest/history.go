@@ -102,7 +102,7 @@ func (w *world) eventsOf(run *workflow.Run, choices []int, wanted *[]int32) []wo
 		case state.Status == workflow.TaskQueued:
 			event = w.endOf(run, node, choice)
 		case state.Status == workflow.TaskWaiting:
-			event = waitEnds(node, state.Waits, choice)
+			event = waitEnds(node, state.Cause, choice)
 		case state.Status.Ended():
 			event = asked([]workflow.EventKind{workflow.EventRetry, workflow.EventSkip, workflow.EventCount}[choice%3], node)
 		case run.Options.TimeoutSeconds > 0 && choice%31 == 0:

@@ -16,8 +16,8 @@ var waitingTests = []test{
 		w.wantNames(w.claim(w.agent("one"), 9, 0), "")
 		w.takeOver()
 		run = w.wantStored(run)
-		if run.Nodes[0].Waits != workflow.CauseApproval {
-			w.Fatalf("it waits because of %q", run.Nodes[0].Waits)
+		if run.Nodes[0].Cause != workflow.CauseApproval {
+			w.Fatalf("it waits because of %q", run.Nodes[0].Cause)
 		}
 		w.advance(run, nil, asked(workflow.EventApprove, 0))
 		w.wantStored(run)

@@ -374,7 +374,7 @@ func difference(live, stored *workflow.Run) error {
 			one.Retried = other.Retried // it never runs again
 		}
 		if one.Status != other.Status || one.Attempt != other.Attempt || one.Delivery != other.Delivery ||
-			one.Retried != other.Retried || one.Rescued != other.Rescued || one.Waits != other.Waits {
+			one.Retried != other.Retried || one.Rescued != other.Rescued || one.Cause != other.Cause {
 			return fmt.Errorf("node %d is %+v, should be %+v", node, other, one)
 		}
 		if err := nodeDifference(live.Graph, stored.Graph, int32(node)); err != nil { //nolint:gosec // a node number

@@ -119,10 +119,7 @@ func (r *run) load() (*workflow.Run, error) {
 		if row.Status == workflow.TaskPending {
 			continue
 		}
-		state := workflow.NodeState{Status: row.Status, Attempt: row.Attempt, Delivery: row.Delivery}
-		if row.Status == workflow.TaskWaiting {
-			state.Waits = row.Cause
-		}
+		state := workflow.NodeState{Status: row.Status, Attempt: row.Attempt, Delivery: row.Delivery, Cause: row.Cause}
 		for _, earlier := range r.attempts[int32(number)] { //nolint:gosec // a node number
 			switch {
 			case earlier.retired:
@@ -139,6 +136,7 @@ func (r *run) load() (*workflow.Run, error) {
 	stored := workflow.StoredRun{
 		Status: r.state.Status, StartTime: r.state.StartTime, CancelTime: r.state.CancelTime, Stop: r.state.Stop, Version: r.state.Version,
 		Options: r.options, Revision: r.revision, Planned: len(r.plan.nodes),
+		Retried: slices.ContainsFunc(r.events, func(event engine.EventView) bool { return event.Kind == "retry" }),
 	}
 	loaded, err := workflow.RestoreRun(r.id, r.dag, r.graph, r.hasValues(), stored, nodes)
 	if err != nil {

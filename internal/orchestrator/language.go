@@ -116,10 +116,10 @@ func (l *loop) hearAnswers(ctx context.Context) error {
 }
 
 // askNames asks for the names of a run's nodes, and for tasks that it does not have, when an evaluation point
-// names what goes on. It is false when nothing has to be asked.
+// names tasks. It is false when nothing has to be asked.
 func (l *loop) askNames(end *engine.End, from *letter) bool {
 	e := l.runs[end.Run]
-	if e == nil || !end.Evaluation.Chosen || int(end.Node) >= e.run.Graph.Len() || !e.run.Graph.Scheduling(end.Node).EvaluationPoint {
+	if e == nil || !end.Evaluation.NamesTasks() || int(end.Node) >= e.run.Graph.Len() || !e.run.Graph.Scheduling(end.Node).EvaluationPoint {
 		return false
 	}
 	event := workflow.Event{Kind: workflow.EventEnd, Node: end.Node, Attempt: end.Attempt, Delivery: end.Delivery, Result: end.Result}

@@ -89,7 +89,7 @@ func (w *world) wantRestored(id workflow.RunID) {
 	}
 	for number := range one {
 		a, b := one[number], other[number]
-		if a.Status != b.Status || a.Attempt != b.Attempt || a.Delivery != b.Delivery || a.Waits != b.Waits || !a.Status.Ended() && (a.Retried != b.Retried || a.Rescued != b.Rescued) {
+		if a.Status != b.Status || a.Attempt != b.Attempt || a.Delivery != b.Delivery || a.Cause != b.Cause || !a.Status.Ended() && (a.Retried != b.Retried || a.Rescued != b.Rescued) {
 			w.Errorf("node %d is restored as %+v, and is %+v", number, b, a)
 		}
 		if difference := cmp.Diff(live.Graph.Parents(int32(number)), stored[0].Graph.Parents(int32(number))); difference != "" {

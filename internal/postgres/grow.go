@@ -148,7 +148,11 @@ func (b *Backend) grownGraph(ctx context.Context, id workflow.RunID, shared *wor
 	if err != nil {
 		return nil, err
 	}
-	graph, err := shared.Grow(specs, nodes)
+	templates, err := b.schedulings(ctx, workflow.MissingTemplates(shared.Specs, specs))
+	if err != nil {
+		return nil, err
+	}
+	graph, err := shared.Grow(append(specs, templates...), nodes)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the nodes that were added to run %s: %w", engine.ErrRefused, id, err)
 	}

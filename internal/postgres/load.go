@@ -58,7 +58,7 @@ func (w *Writer) loadRun(ctx context.Context, row *db.LoadRunsRow) (*workflow.Ru
 	id := workflow.RunID(row.RunID)
 	stored := workflow.StoredRun{
 		Status: workflow.RunStatus(row.Status), StartTime: orZero(row.StartTime), CancelTime: orZero(row.CancelTime),
-		Stop: workflow.Cause(row.Stop), Version: row.Version, Revision: row.Revision,
+		Stop: workflow.Cause(row.Stop), Version: row.Version, Revision: row.Revision, Retried: row.Retried,
 	}
 	if len(row.Options) > 0 {
 		if err := json.Unmarshal(row.Options, &stored.Options); err != nil {
@@ -93,14 +93,11 @@ func (w *Writer) loadRun(ctx context.Context, row *db.LoadRunsRow) (*workflow.Ru
 }
 
 func storedNode(row *db.LoadTaskRunsRow) workflow.StoredNode {
-	node := workflow.StoredNode{Node: row.Node, NodeState: workflow.NodeState{
+	return workflow.StoredNode{Node: row.Node, NodeState: workflow.NodeState{
 		Status: workflow.TaskStatus(row.Status), Attempt: uint16(row.Attempt), Delivery: uint16(row.Delivery), //nolint:gosec // checked in the schema
 		Retried: uint16(row.Retried), Rescued: uint16(row.Rescued), //nolint:gosec // bounded by attempts
+		Cause: workflow.Cause(row.Cause),
 	}}
-	if node.Status == workflow.TaskWaiting {
-		node.Waits = workflow.Cause(row.Cause)
-	}
-	return node
 }
 
 // Details implements engine.Writer. It may be called beside other methods.

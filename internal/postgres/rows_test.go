@@ -155,7 +155,7 @@ func TestTaskRunsAsStored(t *testing.T) {
 			if view.Status != row.Status || view.Cause != row.Cause || view.Reason != row.Reason || view.Attempt != int(row.Attempt) || !view.StartTime.Equal(row.StartTime) || !view.EndTime.Equal(row.EndTime) {
 				r.Fatalf("people see %+v of %+v", view, row)
 			}
-			if state.Status != row.Status || state.Attempt != row.Attempt || state.Delivery != row.Delivery || row.Status == workflow.TaskWaiting && state.Waits != row.Cause {
+			if state.Status != row.Status || state.Attempt != row.Attempt || state.Delivery != row.Delivery || row.Status == workflow.TaskWaiting && state.Cause != row.Cause {
 				r.Fatalf("a writer loads %+v of %+v", state, row)
 			}
 		}

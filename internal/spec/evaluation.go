@@ -168,7 +168,7 @@ func kindOf(content any) string {
 	}
 }
 
-// parseNextLines reads lines CYCLO_NEXT=a,b. A line without a name chooses nothing.
+// parseNextLines reads lines CYCLO_NEXT=a,b. A line without a name chooses nothing; empty names are passed over.
 func parseNextLines(written []byte) (*workflow.Evaluation, error) {
 	var evaluation *workflow.Evaluation
 	err := eachLine(written, func(number int, key, value string) error {
@@ -178,12 +178,12 @@ func parseNextLines(written []byte) (*workflow.Evaluation, error) {
 		if evaluation == nil {
 			evaluation = &workflow.Evaluation{Chosen: true, NextTasks: []string{}}
 		}
-		if strings.TrimSpace(value) == "" {
-			return nil
-		}
 		for name := range strings.SplitSeq(value, ",") {
+			if name = strings.TrimSpace(name); name == "" {
+				continue // a shell's loop writes a comma after each
+			}
 			var err error
-			if evaluation.NextTasks, err = appendNext(evaluation.NextTasks, strings.TrimSpace(name)); err != nil {
+			if evaluation.NextTasks, err = appendNext(evaluation.NextTasks, name); err != nil {
 				return fmt.Errorf("line %d: a name of %s %w", number, lineNext, err)
 			}
 		}

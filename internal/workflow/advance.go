@@ -33,7 +33,7 @@ func Advance(run *Run, at time.Time, events []Event, limits Limits) (change *Cha
 	d := draft{
 		run: run, graph: run.Graph, limits: limits, scratch: takeScratch(run),
 		change: &Change{ID: run.ID, At: at, tally: run.tally, backlog: backlog{
-			kept: run.backlog.kept, cancel: run.backlog.cancel, resume: run.backlog.resume,
+			kept: run.backlog.kept, cancel: run.backlog.cancel, resume: run.backlog.resume, hold: run.backlog.hold,
 		}},
 		status: run.Status, started: run.StartTime, cancelled: run.CancelTime, stop: run.Stop, version: run.Version,
 	}
@@ -50,7 +50,6 @@ func Advance(run *Run, at time.Time, events []Event, limits Limits) (change *Cha
 		used++
 	}
 	d.settle()
-	d.hold()
 	d.finish()
 	d.change.More = used < len(events) || d.unsettled()
 	d.change.backlog.decided = d.scratch.kept()
@@ -71,14 +70,14 @@ type draft struct {
 	version   int32
 	reason    string
 	reopened  bool
-	pausing   bool
 	runDirty  bool
 	count     bool
 }
 
 // room is the number of rows that the change may still get.
 func (d *draft) room() int {
-	return max(0, d.limits.Rows-len(d.change.Tasks)-len(d.change.Withdraw))
+	c := d.change
+	return max(0, d.limits.Rows-len(c.Tasks)-len(c.Withdraw)-len(c.Hold)-len(c.Reset)-len(c.Nodes))
 }
 
 func (d *draft) full() bool { return d.room() == 0 }
@@ -112,7 +111,7 @@ func (d *draft) written(number int32) bool {
 		return false
 	}
 	now, before := d.change.states[index].NodeState, d.stored(number)
-	return now.Status != before.Status || now.Attempt != before.Attempt || now.Delivery != before.Delivery || now.Waits != before.Waits
+	return now.Status != before.Status || now.Attempt != before.Attempt || now.Delivery != before.Delivery || now.Cause != before.Cause
 }
 
 // node gives the node's state, to be changed. The pointer is good until the next call.
@@ -149,12 +148,15 @@ func (d *draft) apply(event *Event) bool {
 	if d.status.Ended() && event.Kind != EventRetry && event.Kind != EventSkip {
 		return true
 	}
+	if event.Kind != EventRetry && event.Kind != EventSkip {
+		d.redecide()
+	}
 	switch event.Kind {
 	case EventStart:
 		d.start()
 	case EventEnd:
 		if d.current(event) {
-			d.end(event)
+			return d.end(event)
 		}
 	case EventLost:
 		if d.current(event) {
@@ -225,7 +227,7 @@ func (d *draft) queue(number int32, state *NodeState, first bool) {
 		d.wait(number, state, CausePaused, first)
 		return
 	}
-	state.Status, state.Waits = TaskQueued, CauseNone
+	state.Status, state.Cause = TaskQueued, CauseNone
 	d.change.Tasks = append(d.change.Tasks, TaskChange{
 		Node: number, Status: TaskQueued, First: first, Attempt: state.Attempt, Delivery: state.Delivery, QueuedTime: d.change.At,
 	})
@@ -234,7 +236,7 @@ func (d *draft) queue(number int32, state *NodeState, first bool) {
 
 // wait makes a task run wait for something that is no agent.
 func (d *draft) wait(number int32, state *NodeState, waits Cause, first bool) {
-	state.Status, state.Waits = TaskWaiting, waits
+	state.Status, state.Cause = TaskWaiting, waits
 	d.change.Tasks = append(d.change.Tasks, TaskChange{
 		Node: number, Status: TaskWaiting, First: first, Attempt: state.Attempt, Delivery: state.Delivery, QueuedTime: d.change.At, Cause: waits,
 	})
@@ -260,11 +262,14 @@ func (d *draft) close(number int32, closed TaskChange) {
 	}
 	closed.Node, closed.First = number, state.Status == TaskPending
 	closed.Attempt, closed.Delivery = state.Attempt, state.Delivery
-	state.Status, state.Waits = closed.Status, CauseNone
+	state.Status, state.Cause = closed.Status, lasting(closed.Status, closed.Cause)
 	d.change.Tasks = append(d.change.Tasks, closed)
 	d.change.tally.add(closed.Status, 1)
 	if closed.Status == TaskFailed {
 		d.stopAtFailure(number)
+	}
+	if state.Attempt == 0 || closed.Status == TaskSkipped {
+		d.stopWithoutHandler(number)
 	}
 	for _, dependent := range d.graph.Dependents(number) {
 		d.parentEnded(dependent, closed.Status)
@@ -273,7 +278,7 @@ func (d *draft) close(number int32, closed TaskChange) {
 
 // dropTimer forgets the timer of a task run that waits.
 func (d *draft) dropTimer(number int32, state *NodeState) {
-	switch state.Waits {
+	switch state.Cause {
 	case CauseNone:
 		d.change.DropTimers = append(d.change.DropTimers, Timer{Node: number, Kind: TimerRetry})
 	case CauseApproval:
@@ -333,6 +338,7 @@ func (d *draft) verdict(number int32) verdict {
 
 // settle works off what follows from the states, as far as the change has room.
 func (d *draft) settle() {
+	d.redecide()
 	if d.status != RunRunning && d.status != RunPaused {
 		return
 	}
@@ -340,6 +346,7 @@ func (d *draft) settle() {
 	if !d.ending() {
 		d.settleKept()
 		d.settleResumed()
+		d.settlePaused()
 	}
 	for !d.ending() && !d.full() && d.decided() {
 		d.grow(min(len(work.doomed)+len(work.ready), d.room()))
@@ -471,7 +478,8 @@ func (d *draft) unsettled() bool {
 	case d.ending():
 		return int(d.change.backlog.cancel) < d.graph.Len()
 	}
-	return d.keeping() || d.decided() || d.status == RunRunning && int(d.change.backlog.resume) < d.graph.Len()
+	return d.keeping() || d.decided() || d.status == RunPaused && int(d.change.backlog.hold) < d.graph.Len() ||
+		d.status == RunRunning && int(d.change.backlog.resume) < d.graph.Len()
 }
 
 // finish ends the run when all its nodes have ended, and writes its own state when it changed.

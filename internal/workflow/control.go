@@ -31,21 +31,19 @@ func (d *draft) pause(event *Event) {
 	for i := range d.change.Tasks {
 		if row := &d.change.Tasks[i]; row.Status == TaskQueued {
 			state := d.node(row.Node)
-			state.Status, state.Waits = TaskWaiting, CausePaused
-			row.Status, row.Cause = state.Status, state.Waits
+			state.Status, state.Cause = TaskWaiting, CausePaused
+			row.Status, row.Cause = state.Status, state.Cause
 		}
 	}
-	d.pausing = true
+	d.change.backlog.hold = 0
 }
 
-// hold asks for what is queued when a pause begins.
-func (d *draft) hold() {
-	if !d.pausing || d.status != RunPaused {
-		return
-	}
-	for number := range int32(len(d.run.Nodes)) { //nolint:gosec // a number of nodes
-		if state := d.peek(number); state.Status == TaskQueued {
-			d.change.Hold = append(d.change.Hold, Member{d.run.ID, number, state.Attempt, state.Delivery})
+// settlePaused asks for what is queued when a pause begins.
+func (d *draft) settlePaused() {
+	next := &d.change.backlog.hold
+	for ; d.status == RunPaused && int(*next) < d.graph.Len() && !d.full(); *next++ {
+		if state := d.peek(*next); state.Status == TaskQueued {
+			d.change.Hold = append(d.change.Hold, Member{d.run.ID, *next, state.Attempt, state.Delivery})
 		}
 	}
 }
@@ -65,7 +63,7 @@ func (d *draft) resume(event *Event) {
 func (d *draft) settleResumed() {
 	next := &d.change.backlog.resume
 	for ; d.status == RunRunning && int(*next) < d.graph.Len() && !d.full(); *next++ {
-		if peeked := d.peek(*next); peeked.Status == TaskWaiting && peeked.Waits == CausePaused {
+		if peeked := d.peek(*next); peeked.Status == TaskWaiting && peeked.Cause == CausePaused {
 			if d.written(*next) {
 				return
 			}
@@ -82,7 +80,7 @@ func (d *draft) decideApproval(event *Event) {
 		return
 	}
 	stored, state := d.run.Nodes[event.Node], d.node(event.Node)
-	if stored.Waits != CauseApproval || state.Waits != CauseApproval || state.Status != TaskWaiting {
+	if stored.Cause != CauseApproval || state.Cause != CauseApproval || state.Status != TaskWaiting {
 		return
 	}
 	if event.Kind == EventReject {
@@ -119,10 +117,8 @@ func (d *draft) retry(event *Event) bool {
 	d.reopen()
 	if state.Attempt == 0 { // it never ran
 		d.revive(number, append(undone, number))
-		if decided := d.verdict(number); decided == verdictStart {
+		if !scheduling.Unexpanded && d.verdict(number) == verdictStart {
 			d.begin(number) // at once, so that it has a row: one that an earlier run kept would be kept again
-		} else {
-			d.scratch.decide(number, decided)
 		}
 		return true
 	}
@@ -136,7 +132,8 @@ func (d *draft) retry(event *Event) bool {
 	return true
 }
 
-// skip lets a task count as absent that has failed, or not started.
+// skip lets a task count as absent that has failed, or not started. A group has started when one of its items has; with it
+// its items are skipped.
 func (d *draft) skip(event *Event) bool {
 	number := event.Node
 	if !d.controllable(number) {
@@ -147,6 +144,12 @@ func (d *draft) skip(event *Event) bool {
 		return false
 	}
 	skipped := TaskChange{Status: TaskSkipped, Cause: CauseSkip, EndTime: d.change.At, Reason: "skipped by " + event.Actor}
+	switch state := d.peek(number); {
+	case state.Status == TaskQueued, state.Status == TaskCompleted, state.Status == TaskSkipped, d.hasStarted(number):
+		return true
+	case !d.skipItems(number, skipped):
+		return false
+	}
 	state := d.node(number)
 	switch {
 	case state.Status == TaskPending, state.Status == TaskWaiting:
@@ -155,19 +158,48 @@ func (d *draft) skip(event *Event) bool {
 	case state.Status.Failure():
 		d.event("skip", event.Actor, number, "")
 		d.reopen()
-		d.change.tally.add(state.Status, -1)
-		if state.Attempt > 0 {
-			d.change.Retire = append(d.change.Retire, number)
-		} else {
-			d.change.Reset = append(d.change.Reset, number)
-		}
-		skipped.Node, skipped.First, skipped.Attempt, skipped.Delivery = number, state.Attempt == 0, state.Attempt, state.Delivery
-		state.Status, state.Retried = TaskSkipped, 0
-		d.change.Tasks = append(d.change.Tasks, skipped)
-		d.change.tally.add(TaskSkipped, 1)
-		d.revive(number, undone)
+		d.skipEnded(number, skipped, undone)
 	}
 	return true
+}
+
+// hasStarted tells whether the node is a group of which an item has started and not ended.
+func (d *draft) hasStarted(group int32) bool {
+	return slices.ContainsFunc(d.graph.Parents(group), func(parent int32) bool {
+		return d.standsFor(group, parent) && d.peek(parent).Status == TaskQueued
+	})
+}
+
+// skipItems skips the items of a group that have not started. It is false when some have to wait until the change so
+// far is committed.
+func (d *draft) skipItems(group int32, skipped TaskChange) bool {
+	for _, item := range d.graph.Parents(group) {
+		status := d.peek(item).Status
+		switch {
+		case !d.standsFor(group, item) || status != TaskPending && status != TaskWaiting:
+		case d.full() || d.written(item):
+			return false
+		default:
+			d.close(item, skipped)
+		}
+	}
+	return true
+}
+
+// skipEnded lets a node that has ended count as absent, and decides anew on what is undone by that.
+func (d *draft) skipEnded(number int32, skipped TaskChange, undone []int32) {
+	state := d.node(number)
+	if state.Attempt > 0 {
+		d.change.Retire = append(d.change.Retire, number)
+	} else {
+		d.change.Reset = append(d.change.Reset, number)
+	}
+	d.change.tally.add(state.Status, -1)
+	d.change.tally.add(TaskSkipped, 1)
+	skipped.Node, skipped.First, skipped.Attempt, skipped.Delivery = number, state.Attempt == 0, state.Attempt, state.Delivery
+	state.Status, state.Cause, state.Retried = TaskSkipped, lasting(TaskSkipped, skipped.Cause), 0
+	d.change.Tasks = append(d.change.Tasks, skipped)
+	d.revive(number, undone)
 }
 
 // controllable tells whether a person may let the node run again, or leave it out.
@@ -175,13 +207,10 @@ func (d *draft) controllable(number int32) bool {
 	return number >= 0 && int(number) < len(d.run.Nodes) && (!d.ending() || d.status.Ended())
 }
 
-// undone are all nodes after the given one that ended without having run: that is to be decided anew. It is false when
-// the change has written one of them already.
+// undone are all nodes after the given one that ended without having run: that is to be decided anew, unless somebody
+// decided it for good. It is false when the change has written one of them already.
 func (d *draft) undone(number int32) (undone []int32, ok bool) {
-	for d.keeping() { // it would end later what a person decides on now
-		d.keep()
-	}
-	if d.written(number) {
+	if d.settleKept(); d.keeping() || d.written(number) { // what is kept would end later what a person decides on now
 		return nil, false
 	}
 	seen := map[int32]bool{}
@@ -192,7 +221,7 @@ func (d *draft) undone(number int32) (undone []int32, ok bool) {
 		for _, dependent := range dependents {
 			state := d.peek(dependent)
 			if seen[dependent] || !state.Status.Ended() || state.Attempt > 0 ||
-				state.Status == TaskCompleted && !d.graph.Scheduling(dependent).Group {
+				state.Status == TaskCompleted && !d.graph.Scheduling(dependent).Group || d.stays(dependent, state, number) {
 				continue
 			}
 			if d.written(dependent) {
@@ -205,29 +234,56 @@ func (d *draft) undone(number int32) (undone []int32, ok bool) {
 	return undone, true
 }
 
-// revive makes nodes pending that ended without having run, because of the given one, and decides on them and on all
-// that waits for one of them.
+// stays tells whether the node was skipped by a decision that does not fall with the given one: by a person, or by an
+// evaluation point that does not decide again. What an earlier run skipped may have been either: it stays when a point
+// is among what it waits for.
+func (d *draft) stays(number int32, state *NodeState, changed int32) bool {
+	switch state.Cause {
+	case CauseSkip:
+		return true
+	case CauseNotChosen, CauseKept:
+		again := d.graph.Scheduling(changed).EvaluationPoint && slices.Contains(d.graph.Parents(number), changed)
+		return !again && (state.Cause == CauseNotChosen || slices.ContainsFunc(d.graph.Parents(number), func(parent int32) bool {
+			return d.graph.Scheduling(parent).EvaluationPoint
+		}))
+	default:
+		return false
+	}
+}
+
+// revive makes nodes pending that ended without having run, because of the given one. On them and on all that waits for
+// one of them is decided anew.
 func (d *draft) revive(number int32, undone []int32) {
-	anew := map[int32]bool{}
+	touched := &d.scratch.touched
 	for _, reset := range undone {
 		state := d.node(reset)
 		d.change.tally.add(state.Status, -1)
 		*state = NodeState{}
 		d.change.Reset = append(d.change.Reset, reset)
-		anew[reset] = true
+		*touched = append(append(*touched, reset), d.graph.Dependents(reset)...)
 	}
-	waiting := slices.DeleteFunc(slices.Clone(undone), func(reset int32) bool { return reset == number })
-	for _, changed := range append(slices.Clone(undone), number) {
-		for _, dependent := range d.graph.Dependents(changed) {
-			if !anew[dependent] && d.peek(dependent).Status == TaskPending {
-				anew[dependent], waiting = true, append(waiting, dependent)
-			}
+	*touched = append(*touched, d.graph.Dependents(number)...)
+}
+
+// redecide decides anew on what was touched: once for all that persons did in a row, because a node may wait for many of
+// those that they let run again.
+func (d *draft) redecide() {
+	touched := d.scratch.touched
+	if len(touched) == 0 {
+		return
+	}
+	slices.Sort(touched)
+	touched = slices.Compact(touched)
+	d.scratch.forget(func(node int32) bool {
+		_, found := slices.BinarySearch(touched, node)
+		return found
+	})
+	for _, node := range touched {
+		if d.peek(node).Status == TaskPending {
+			d.reconsider(node)
 		}
 	}
-	d.scratch.forget(func(node int32) bool { return anew[node] })
-	for _, node := range waiting {
-		d.reconsider(node)
-	}
+	d.scratch.touched = touched[:0]
 }
 
 // reopen lets a run live again that has ended.

@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// end decides what follows from the end of an attempt.
-func (d *draft) end(event *Event) {
+// end decides what follows from the end of an attempt. It is false when that has to wait until the change so far is
+// committed.
+func (d *draft) end(event *Event) bool {
 	number, result := event.Node, &event.Result
 	if result.Status != TaskCompleted {
 		d.endWithoutSuccess(number, result)
-		return
+		return true
 	}
 	var branch *branch
 	switch evaluates := result.Evaluation != nil && d.graph.Scheduling(number).EvaluationPoint; {
@@ -23,7 +24,10 @@ func (d *draft) end(event *Event) {
 			failed := *result
 			failed.Status, failed.Cause, failed.Reason = TaskFailed, CauseEvaluation, problem
 			d.failed(number, &failed)
-			return
+			return true
+		}
+		if _, ok := d.left(number, branch); !ok {
+			return false
 		}
 	}
 	if result.Output != "" {
@@ -34,8 +38,10 @@ func (d *draft) end(event *Event) {
 	}
 	d.close(number, taskChangeOf(result))
 	if branch != nil {
-		d.leave(number, branch)
+		left, _ := d.left(number, branch) // again: those that wait for the next iteration are no longer among them
+		d.leave(left)
 	}
+	return true
 }
 
 func (d *draft) endWithoutSuccess(number int32, result *Result) {
@@ -69,7 +75,7 @@ func (d *draft) failed(number int32, result *Result) {
 		d.requeue(number)
 		return
 	}
-	state.Status, state.Waits = TaskWaiting, CauseNone
+	state.Status, state.Cause = TaskWaiting, CauseNone
 	d.change.Tasks = append(d.change.Tasks, TaskChange{
 		Node: number, Status: TaskWaiting, Attempt: state.Attempt, Delivery: state.Delivery,
 	})
@@ -94,10 +100,10 @@ func (d *draft) timer(event *Event) {
 		return
 	}
 	switch {
-	case event.Timer == TimerRetry && state.Waits == CauseNone:
+	case event.Timer == TimerRetry && state.Cause == CauseNone:
 		d.change.DropTimers = append(d.change.DropTimers, Timer{Node: event.Node, Kind: TimerRetry})
 		d.requeue(event.Node)
-	case event.Timer == TimerApproval && state.Waits == CauseApproval:
+	case event.Timer == TimerApproval && state.Cause == CauseApproval:
 		limit := seconds(d.graph.Scheduling(event.Node).ApprovalSeconds)
 		d.close(event.Node, TaskChange{
 			Status: TaskFailed, Cause: CauseTimeout, EndTime: d.change.At, Reason: fmt.Sprintf("nobody approved it within %v", limit),
@@ -118,6 +124,26 @@ func (d *draft) stopRun(cause Cause) {
 func (d *draft) stopAtFailure(number int32) {
 	if d.run.Options.OnFailure == OnFailureStop && !d.ending() && !d.handled(number, false) {
 		d.stopRun(CauseStopped)
+	}
+}
+
+// stopWithoutHandler looks again at failures that the node would have dealt with, had it started.
+func (d *draft) stopWithoutHandler(number int32) {
+	if d.run.Options.OnFailure != OnFailureStop || d.graph.plain || !d.graph.Scheduling(number).Rule.handles() {
+		return
+	}
+	for _, parent := range d.graph.Parents(number) {
+		if d.peek(parent).Status == TaskFailed {
+			d.stopAtFailure(parent)
+		}
+		if !d.graph.Scheduling(parent).Group {
+			continue
+		}
+		for _, item := range d.graph.Parents(parent) {
+			if d.standsFor(parent, item) && d.peek(item).Status == TaskFailed {
+				d.stopAtFailure(item)
+			}
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // branch is what follows from the result of an evaluation point.
@@ -30,12 +31,27 @@ func (b *branch) number() int32 {
 func (d *draft) evaluate(event *Event) (*branch, string) {
 	b := &branch{evaluation: event.Result.Evaluation, next: int32(d.graph.Len())} //nolint:gosec // bounded by the limit
 	switch {
-	case !b.evaluation.Chosen:
+	case !b.evaluation.NamesTasks():
 		return b, ""
 	case event.Known == nil:
-		return nil, "next_tasks can't be looked up: the names of the run's tasks are not known"
+		return nil, "its tasks can't be looked up: the names of the run's tasks are not known"
 	}
-	b.names, b.chosen = newNodeNames(event.Known.Names, d.graph, event.Node), map[int32]bool{}
+	b.names = newNodeNames(event.Known.Names, d.graph, event.Node)
+	if b.evaluation.Chosen {
+		if problem := d.follow(b, event); problem != "" {
+			return nil, problem
+		}
+	}
+	if name := b.unknownTask(event.Known); name != "" {
+		return nil, fmt.Sprintf("parameters names %q, which is neither in this run nor a task", name)
+	}
+	b.tooMany = int(b.next)-d.run.planned > d.limits.MaxDynamicTasks
+	return b, ""
+}
+
+// follow says what next_tasks lead to, or what is wrong with them.
+func (d *draft) follow(b *branch, event *Event) (problem string) {
+	b.chosen = map[int32]bool{}
 	again := map[int32]bool{}
 	var loops []int32
 	var added []string
@@ -43,32 +59,77 @@ func (d *draft) evaluate(event *Event) (*branch, string) {
 		number, ok := b.names.find(name)
 		if !ok {
 			if event.Known.Plans[name] == nil {
-				return nil, fmt.Sprintf("next_tasks names %q, which is neither in this run nor a task", name)
+				return fmt.Sprintf("next_tasks names %q, which is neither in this run nor a task", name)
 			}
 			added = append(added, name)
 			continue
 		}
 		switch status := d.peek(number).Status; {
-		case number == event.Node, status.Ended():
+		case number != event.Node && d.decidesOn(event.Node, number):
+			d.choose(b, number) // what its rule or another point decided before stays
+		case status.Ended(), number == event.Node:
 			if !again[number] {
 				again[number], loops = true, append(loops, number)
 			}
 		case status != TaskPending:
-			return nil, fmt.Sprintf("next_tasks names %q, which has started and not ended", name)
-		case !slices.Contains(d.graph.Parents(number), event.Node):
-			return nil, fmt.Sprintf("next_tasks names %q, which waits for other tasks than this one", name)
+			return fmt.Sprintf("next_tasks names %q, which has started and not ended", name)
 		default:
-			b.chosen[number] = true
+			return fmt.Sprintf("next_tasks names %q, which waits for other tasks than this one", name)
 		}
 	}
 	d.addLoops(b, event.Node, loops)
 	for _, name := range added {
 		if _, ok := b.names.find(name); !ok { // else an earlier one brought it along
-			d.addPlan(b, event.Node, event.Known.Plans[name], name)
+			d.addPlan(b, event.Node, event.Known.Plans[name])
 		}
 	}
-	b.tooMany = int(b.next)-d.run.planned > d.limits.MaxDynamicTasks
-	return b, ""
+	return ""
+}
+
+// unknownTask is a task of parameters that there is none of; empty when there are all. What a value is taken by is the
+// task, or one variant of it, with or without its group.
+func (b *branch) unknownTask(known *Known) string {
+	unknown := maps.Clone(b.evaluation.Parameters)
+	maps.DeleteFunc(unknown, func(name string, _ map[string]Value) bool { return known.Plans[name] != nil })
+	forget := func(name string) {
+		name, _, _ = strings.Cut(BaseName(name), "[") // what follows is its index as an item
+		for _, name := range []string{name, name[strings.LastIndexByte(name, '/')+1:]} {
+			task, _, _ := strings.Cut(name, ":")
+			delete(unknown, name)
+			delete(unknown, task)
+		}
+	}
+	for number := int32(0); int(number) < b.names.graph.Len() && len(unknown) > 0; number++ {
+		forget(b.names.of(number))
+	}
+	for i := range b.nodes {
+		forget(b.nodes[i].Name)
+	}
+	if len(unknown) == 0 {
+		return ""
+	}
+	return slices.Sorted(maps.Keys(unknown))[0]
+}
+
+// decidesOn tells whether the point chooses if the node goes on: one that waits for it, or a group whose items do.
+func (d *draft) decidesOn(point, number int32) bool {
+	parents := d.graph.Parents(number)
+	if slices.Contains(parents, point) {
+		return !d.standsFor(number, point) || d.peek(number).Status == TaskPending
+	}
+	return slices.ContainsFunc(parents, func(parent int32) bool {
+		return d.standsFor(number, parent) && slices.Contains(d.graph.Parents(parent), point)
+	})
+}
+
+// choose lets a dependent go on; with a group its items.
+func (d *draft) choose(b *branch, number int32) {
+	b.chosen[number] = true
+	for _, parent := range d.graph.Parents(number) {
+		if d.standsFor(number, parent) {
+			b.chosen[parent] = true
+		}
+	}
 }
 
 // addLoops makes a new iteration of each start, and of all on the ways from there to the evaluation point. If the point itself
@@ -198,7 +259,7 @@ func (d *draft) rewired(number, from, to int32, name string) GrownNode {
 }
 
 // addPlan adds a task that is not in the run, with those of its dependencies that are not.
-func (d *draft) addPlan(b *branch, point int32, plan *KnownPlan, top string) {
+func (d *draft) addPlan(b *branch, point int32, plan *KnownPlan) {
 	numbers := make([]int32, len(plan.Nodes))
 	isNew := make([]bool, len(plan.Nodes))
 	for i := range plan.Nodes {
@@ -228,11 +289,10 @@ func (d *draft) addPlan(b *branch, point int32, plan *KnownPlan, top string) {
 				grown.Dependencies = append(grown.Dependencies, numbers[parent])
 			}
 		}
-		// What waits for nothing else waits for the point that asked for it, so that the graph tells where it came from.
-		// The point succeeds, which a rule that wants a failure must not see.
+		// What waits for nothing waits for the point that asked for it, so that the graph tells where it came from. What waits
+		// for others is decided by these. The point succeeds, which a rule that wants a failure must not see.
 		rule := plan.Specs[node.Spec].Scheduling.Rule
-		if (len(grown.Dependencies) == 0 || node.Name == top) && rule != RuleOneFailed && rule != RuleAllFailed &&
-			!slices.Contains(grown.Dependencies, point) {
+		if len(grown.Dependencies) == 0 && rule != RuleOneFailed && rule != RuleAllFailed {
 			grown.Dependencies = append(grown.Dependencies, point)
 		}
 		b.chosen[grown.Number] = true
@@ -260,14 +320,41 @@ func (d *draft) take(number int32, b *branch) {
 	}
 }
 
-// leave skips the dependents that were not chosen. They are in the same change as the choice, which is kept nowhere else.
-func (d *draft) leave(number int32, b *branch) {
+// left are the dependents that were not chosen and will not start: those that wait, and those that ended without having
+// run, because of another parent. ok is false when the change has written what that would undo.
+func (d *draft) left(number int32, b *branch) (left []int32, ok bool) {
 	if b.chosen == nil || b.tooMany {
-		return
+		return nil, true
 	}
 	for _, dependent := range d.graph.Dependents(number) {
-		if !b.chosen[dependent] && d.peek(dependent).Status == TaskPending && !d.standsFor(dependent, number) {
-			d.close(dependent, TaskChange{Status: TaskSkipped, Cause: CauseNotChosen, EndTime: d.change.At})
+		state := d.peek(dependent)
+		undecided := state.Status == TaskPending || state.Attempt == 0 && state.Cause == CauseNone &&
+			(state.Status == TaskUpstreamFailed || state.Status == TaskSkipped)
+		if !undecided || b.chosen[dependent] || d.standsFor(dependent, number) {
+			continue
+		}
+		if state.Status == TaskUpstreamFailed {
+			if _, ok = d.undone(dependent); !ok {
+				return nil, false
+			}
+		}
+		left = append(left, dependent)
+	}
+	return left, true
+}
+
+// leave skips what was not chosen. It is in the same change as the choice, which is kept nowhere else.
+func (d *draft) leave(left []int32) {
+	skipped := TaskChange{Status: TaskSkipped, Cause: CauseNotChosen, EndTime: d.change.At}
+	for _, number := range left {
+		switch d.peek(number).Status {
+		case TaskPending:
+			d.close(number, skipped)
+		case TaskUpstreamFailed:
+			undone, _ := d.undone(number)
+			d.skipEnded(number, skipped, undone)
+		default: // for what comes after it nothing changes
+			d.skipEnded(number, skipped, nil)
 		}
 	}
 }
@@ -340,6 +427,9 @@ func (c *Change) add(nodes []GrownNode) {
 	}
 }
 
+// maxItemEdges bounds what the items of a task wait for together. A plan has the same bound.
+const maxItemEdges = 10_000_000
+
 // expand gives the node that stands for the items of a task the task runs of its items.
 func (d *draft) expand(event *Event) {
 	number, known := event.Node, event.Known
@@ -347,9 +437,14 @@ func (d *draft) expand(event *Event) {
 		!d.graph.Scheduling(number).Unexpanded || d.verdict(number) != verdictStart {
 		return // when it is ready again, its items are asked for again
 	}
+	problem := known.Problem
+	if edges := len(known.Items) * len(d.graph.Parents(number)); edges > maxItemEdges {
+		problem = fmt.Sprintf("for_each: each of %d items would wait for %d tasks, %d in all; at most %d can be",
+			len(known.Items), len(d.graph.Parents(number)), edges, maxItemEdges)
+	}
 	switch {
-	case known.Problem != "":
-		d.close(number, TaskChange{Status: TaskFailed, Cause: CauseEvaluation, EndTime: d.change.At, Reason: known.Problem})
+	case problem != "":
+		d.close(number, TaskChange{Status: TaskFailed, Cause: CauseEvaluation, EndTime: d.change.At, Reason: problem})
 		return
 	case d.graph.Len()-d.run.planned+len(known.Items) > d.limits.MaxDynamicTasks:
 		d.stopRun(CauseTooMany)

@@ -44,6 +44,28 @@ func SchedulingOf(spec *TaskSpec, hash Hash) Scheduling {
 	return scheduling
 }
 
+// MissingTemplates are the specifications with which groups among the given ones began, and that are not among them. No
+// node has them any more; the next iteration of such a group does.
+func MissingTemplates(lists ...[]Scheduling) []Hash {
+	known := map[Hash]bool{{}: true}
+	var missing []Hash
+	for _, specs := range lists {
+		for i := range specs {
+			if specs[i].Unexpanded {
+				known[specs[i].Spec] = true
+			}
+		}
+	}
+	for _, specs := range lists {
+		for i := range specs {
+			if template := specs[i].Template; !known[template] {
+				known[template], missing = true, append(missing, template)
+			}
+		}
+	}
+	return missing
+}
+
 // GrownNode is a node that was added to a run, or one whose parents changed.
 type GrownNode struct {
 	Node

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -160,5 +161,41 @@ func TestEvaluationWithoutNames(t *testing.T) {
 	change, _ := Advance(run, scenarioStart, []Event{end, {Kind: EventItems}}, DefaultLimits)
 	if len(change.Tasks) != 1 || change.Tasks[0].Status != TaskFailed || change.Tasks[0].Cause != CauseEvaluation {
 		t.Fatalf("the rows are %+v", change.Tasks)
+	}
+}
+
+// Items that would wait for too much fail their task, and not the orchestrator.
+func TestItemsThatAreTooWide(t *testing.T) {
+	t.Parallel()
+	const parents = 1001
+	nodes := make([]Node, parents+1)
+	group := &nodes[parents]
+	group.Spec = 1
+	for number := range int32(parents) {
+		group.Dependencies = append(group.Dependencies, number)
+	}
+	each := TaskSpec{TaskID: "work", ForEach: &ForEach{Reference: "${tasks.list.items}"}}
+	run := startedRun(t, mustGraph(t, nodes, []Scheduling{{Rule: RuleAllSuccess}, NewSpecOf(&each).Scheduling}))
+	var ends []Event
+	for _, member := range run.Queued() {
+		ends = append(ends, Event{Kind: EventEnd, Node: member.Node, Attempt: 1, Delivery: 1, Result: Result{Status: TaskCompleted}})
+	}
+	change, _ := Advance(run, scenarioStart, ends, DefaultLimits)
+	run.Apply(change)
+	whole, items := expandSpec(&each, itemValues(1))
+	known := &Known{Names: make([]string, len(nodes)), Group: whole, Items: slices.Repeat(items, 9999)}
+	known.Names[parents] = "work"
+	for _, test := range []struct {
+		count int
+		grows bool
+	}{{9999, false}, {9990, true}} {
+		known.Items = known.Items[:test.count]
+		change, _ = Advance(run, scenarioStart, []Event{{Kind: EventItems, Node: parents, Known: known}}, DefaultLimits)
+		if grows := len(change.Nodes) == test.count+1; grows != test.grows {
+			t.Fatalf("that the run grows by %d items is %v", test.count, grows)
+		}
+		if !test.grows && (len(change.Tasks) != 1 || change.Tasks[0].Status != TaskFailed || !strings.Contains(change.Tasks[0].Reason, "10008999 in all")) {
+			t.Fatalf("the rows are %+v", change.Tasks)
+		}
 	}
 }

@@ -138,6 +138,9 @@ type Evaluation struct {
 	Metadata Value
 }
 
+// NamesTasks tells that the names have to be looked up.
+func (e *Evaluation) NamesTasks() bool { return e.Chosen || len(e.Parameters) > 0 }
+
 type evaluationJSON struct {
 	NextTasks  *[]string                   `json:"next_tasks,omitempty"`
 	Parameters map[string]map[string]Value `json:"parameters,omitempty"`

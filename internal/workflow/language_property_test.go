@@ -59,12 +59,7 @@ func newLanguageWorld(t *rapid.T) *languageWorld {
 	if rapid.Bool().Draw(t, "timeout") {
 		s.options.TimeoutSeconds = 100
 	}
-	// A group that asks for its items may be kept again after a crash, see settledKept.
-	asks := slices.ContainsFunc(s.tasks.inRun, func(name string) bool {
-		each := s.tasks.specs[name].ForEach
-		return each != nil && each.Reference != ""
-	})
-	if !asks && rapid.IntRange(0, 2).Draw(t, "with kept") == 0 {
+	if rapid.IntRange(0, 2).Draw(t, "with kept") == 0 {
 		for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom(s.tasks.inRun), 0, 4, rapid.ID).Draw(t, "kept") {
 			kept := KeptNode{}
 			if rapid.Bool().Draw(t, "needed") {
@@ -327,9 +322,9 @@ func (w *languageWorld) finish(t *rapid.T) {
 		w.out, w.wanted = nil, nil
 		for number := range w.live.Nodes {
 			switch state := &w.live.Nodes[number]; {
-			case state.Waits == CauseApproval:
+			case state.Cause == CauseApproval:
 				events = append(events, Event{Kind: EventApprove, Node: int32(number), Actor: "ann"})
-			case state.Status == TaskWaiting && state.Waits == CauseNone:
+			case state.Status == TaskWaiting && state.Cause == CauseNone:
 				events = append(events, Event{Kind: EventTimer, Node: int32(number), Timer: TimerRetry})
 			}
 		}

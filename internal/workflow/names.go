@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,10 +42,12 @@ func newNodeNames(names []string, graph *Graph, asking int32) *nodeNames {
 	return n
 }
 
-// UnknownNames are those of an evaluation's next tasks that no node of the run has: Known.Plans has to tell of them.
+// UnknownNames are those of an evaluation's next tasks, and of the tasks of its parameters, that no node of the run has:
+// Known.Plans has to tell of them.
 func UnknownNames(names []string, point int32, evaluation *Evaluation) []string {
 	index := newNodeNames(names, &Graph{spec: make([]int32, len(names))}, point)
-	return slices.DeleteFunc(slices.Clone(evaluation.NextTasks), func(name string) bool {
+	names = slices.AppendSeq(slices.Clone(evaluation.NextTasks), maps.Keys(evaluation.Parameters))
+	return slices.DeleteFunc(names, func(name string) bool {
 		_, known := index.find(name)
 		return known
 	})

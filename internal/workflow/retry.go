@@ -8,8 +8,8 @@ import (
 )
 
 // retryDelay is the time before the given retry (1 is the first). It is
-// jittered by ±20 %, out of a hash of the task run and the retry, so that it is
-// the same whoever computes it.
+// jittered by ±20 %, but not above the bound, out of a hash of the task run and the
+// retry, so that it is the same whoever computes it.
 func retryDelay(retries Retries, run RunID, node int32, retry uint16) time.Duration {
 	seconds := retries.DelaySeconds
 	if seconds <= 0 {
@@ -18,8 +18,9 @@ func retryDelay(retries Retries, run RunID, node int32, retry uint16) time.Durat
 	if retries.ExponentialBackoff {
 		seconds *= math.Pow(2, float64(retry-1))
 	}
+	longest := (365 * 24 * time.Hour).Seconds()
 	if retries.MaxDelaySeconds > 0 {
-		seconds = min(seconds, retries.MaxDelaySeconds)
+		longest = min(longest, retries.MaxDelaySeconds)
 	}
 	digest := fnv.New64a()
 	var key [6]byte
@@ -28,6 +29,6 @@ func retryDelay(retries Retries, run RunID, node int32, retry uint16) time.Durat
 	digest.Write(run[:])
 	digest.Write(key[:])
 	jitter := 0.8 + 0.4*float64(digest.Sum64()>>11)/float64(1<<53)
-	const longest = 365 * 24 * time.Hour
-	return time.Duration(min(seconds*jitter, longest.Seconds()) * float64(time.Second))
+	// Bounded before the jitter too, or all that came to the bound would start at once.
+	return time.Duration(min(min(seconds, longest)*jitter, longest) * float64(time.Second))
 }

@@ -342,15 +342,28 @@ func (r *rows) graph() (*Graph, error) {
 		spec, ok := index[row.spec]
 		if !ok {
 			spec = int32(len(r.plan.Specs) + len(specs))
-			task := new(TaskSpec)
-			if err := json.Unmarshal(r.specs[row.spec], task); err != nil {
+			scheduling, err := r.scheduling(row.spec)
+			if err != nil {
 				return nil, fmt.Errorf("the specification of node %d: %w", number, err)
 			}
-			index[row.spec], specs = spec, append(specs, SchedulingOf(task, row.spec))
+			index[row.spec], specs = spec, append(specs, scheduling)
 		}
 		nodes = append(nodes, GrownNode{Number: number, Node: Node{Name: row.name, Spec: spec, Dependencies: row.dependencies}})
 	}
+	for _, hash := range MissingTemplates(r.plan.Specs, specs) {
+		scheduling, err := r.scheduling(hash)
+		if err != nil {
+			return nil, fmt.Errorf("the specification with which a group began: %w", err)
+		}
+		specs = append(specs, scheduling)
+	}
 	return r.plan.Grow(specs, nodes)
+}
+
+func (r *rows) scheduling(hash Hash) (Scheduling, error) {
+	task := new(TaskSpec)
+	err := json.Unmarshal(r.specs[hash], task)
+	return SchedulingOf(task, hash), err
 }
 
 // restore makes a run of the rows alone, as a writer does after a crash.
@@ -362,10 +375,7 @@ func (r *rows) restore(id RunID) (*Run, error) {
 	nodes := make([]StoredNode, 0, len(r.tasks))
 	for _, number := range slices.Sorted(maps.Keys(r.tasks)) {
 		row := r.tasks[number]
-		state := NodeState{Status: row.Status, Attempt: row.Attempt, Delivery: row.Delivery}
-		if row.Status == TaskWaiting {
-			state.Waits = row.Cause
-		}
+		state := NodeState{Status: row.Status, Attempt: row.Attempt, Delivery: row.Delivery, Cause: row.Cause}
 		for attempt := uint16(1); attempt <= row.Attempt; attempt++ {
 			superseded, ok := r.attempts[attemptKey{number, attempt}]
 			switch {
@@ -383,6 +393,7 @@ func (r *rows) restore(id RunID) (*Run, error) {
 	return RestoreRun(id, "test", graph, false, StoredRun{
 		Status: r.run.Status, StartTime: r.run.StartTime, CancelTime: r.run.CancelTime, Stop: r.run.Stop, Version: r.run.Version,
 		Options: r.options, Planned: r.plan.Len(),
+		Retried: slices.ContainsFunc(r.events, func(event RunEvent) bool { return event.Kind == "retry" }),
 	}, nodes)
 }
 
@@ -449,7 +460,7 @@ func todo(run *Run) map[int32]string {
 		put(left.ready, "start")
 	}
 	for number := range run.Nodes {
-		if state := &run.Nodes[number]; state.Waits == CausePaused && run.Status == RunRunning && number >= int(run.backlog.resume) {
+		if state := &run.Nodes[number]; state.Cause == CausePaused && run.Status == RunRunning && number >= int(run.backlog.resume) {
 			all[int32(number)] = "resume"
 		}
 	}

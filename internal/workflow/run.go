@@ -16,8 +16,9 @@ type NodeState struct {
 	Attempt, Delivery uint16
 	// Retried and Rescued count the earlier attempts that used up retries and rescues.
 	Retried, Rescued uint16
-	// Waits is why it is TaskWaiting: CauseNone for a retry's delay, CauseApproval, CausePaused.
-	Waits Cause
+	// Cause is the row's, where something follows from it: why it is TaskWaiting (CauseNone for a retry's delay,
+	// CauseApproval, CausePaused), or what decided that it is TaskSkipped (CauseNotChosen, CauseSkip, CauseKept).
+	Cause Cause
 	// open counts the parents that have not ended.
 	open int32
 }
@@ -68,6 +69,7 @@ type backlog struct {
 	kept    int32    // of Options.Kept: those below were already looked at
 	cancel  int32    // when it ends early: nodes below were already looked at
 	resume  int32    // after a pause: nodes below were already looked at
+	hold    int32    // in a pause: nodes below were already looked at
 }
 
 // decided are pending nodes of which it is known what becomes of them.
@@ -94,7 +96,7 @@ func NewRun(id RunID, dag string, graph *Graph, hasValues bool) *Run {
 	return run
 }
 
-// StoredNode is the state of a node that has a row.
+// StoredNode is the state of a node that has a row. Its Cause may be any that the row has.
 type StoredNode struct {
 	Node int32
 	NodeState
@@ -108,6 +110,8 @@ type StoredRun struct {
 	Version               int32
 	Options               RunOptions
 	Revision              int64
+	// Retried tells that a person retried a task of the run, by its event. It matters where Options.Kept are.
+	Retried bool
 	// Planned is the number of nodes of the plan; 0 when none was added since.
 	Planned int
 }
@@ -125,15 +129,23 @@ func RestoreRun(id RunID, dag string, graph *Graph, hasValues bool, stored Store
 		if node.Node < 0 || int(node.Node) >= len(run.Nodes) {
 			return nil, fmt.Errorf("run %s has a row for the unknown node %d", id, node.Node)
 		}
+		node.Cause = lasting(node.Status, node.Cause)
 		run.Nodes[node.Node] = node.NodeState
 	}
 	run.rebuild()
+	if stored.Retried {
+		run.backlog.kept = int32(len(stored.Options.Kept)) //nolint:gosec // a number of nodes
+	}
 	return run, nil
 }
 
 // rebuild derives everything that follows from the states of the nodes.
 func (r *Run) rebuild() {
-	r.tally, r.backlog = tally{}, backlog{resume: int32(len(r.Nodes))} //nolint:gosec // a number of nodes
+	count := int32(len(r.Nodes)) //nolint:gosec // a number of nodes
+	r.tally, r.backlog = tally{}, backlog{resume: count, hold: count}
+	if r.Status == RunPaused {
+		r.backlog.hold = 0 // what was asked for before is asked for again, which changes nothing
+	}
 	r.backlog.kept = r.settledKept()
 	var all decided
 	for number := range r.Nodes {
@@ -143,7 +155,7 @@ func (r *Run) rebuild() {
 			r.tally.add(state.Status, 1)
 			continue
 		}
-		if state.Waits == CausePaused && r.Status == RunRunning {
+		if state.Cause == CausePaused && r.Status == RunRunning {
 			r.backlog.resume = 0
 		}
 		census := r.census(node)
@@ -160,7 +172,7 @@ func (r *Run) rebuild() {
 
 // settledKept is the number of kept nodes that were dealt with. They come first: once another node has a row, or one
 // of them an attempt, all were, and a kept node that is pending is so because a person wanted that. (A retried group that
-// asks for its items has neither: a crash before it is answered may keep again what comes after it.)
+// asks for its items has neither: StoredRun.Retried tells of it.)
 func (r *Run) settledKept() int32 {
 	if len(r.Options.Kept) == 0 {
 		return 0

@@ -139,7 +139,7 @@ func (s *scenario) result(event *Event, args *arguments) error {
 			return fmt.Errorf("unknown word %q", word)
 		}
 	}
-	if result.Evaluation != nil && evaluation.Chosen {
+	if result.Evaluation != nil {
 		event.Known = s.known(event.Node, evaluation)
 	}
 	return nil

@@ -12,6 +12,8 @@ type scratch struct {
 	stamp   uint32
 	// What is left to do, as in backlog.
 	decided
+	// touched are nodes to decide anew on, because a person undid what was decided. It may name one several times.
+	touched []int32
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -23,7 +25,7 @@ func takeScratch(run *Run) *scratch {
 	if len(s.entries) < len(run.Nodes) || s.stamp == 0 {
 		s.entries, s.stamp = make([]uint64, len(run.Nodes)), 1
 	}
-	s.ready, s.doomed, s.skip = s.ready[:0], s.doomed[:0], s.skip[:0]
+	s.ready, s.doomed, s.skip, s.touched = s.ready[:0], s.doomed[:0], s.skip[:0], s.touched[:0]
 	if left := run.backlog.decided; left != nil {
 		s.ready, s.doomed, s.skip = append(s.ready, left.ready...), append(s.doomed, left.doomed...), append(s.skip, left.skip...)
 	}

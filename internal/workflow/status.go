@@ -139,6 +139,15 @@ const (
 	CauseTooMany      Cause = 22 // the run came to max_dynamic_tasks
 )
 
+// lasting is the cause of a row as far as something still follows from it; else CauseNone.
+func lasting(status TaskStatus, cause Cause) Cause {
+	decided := cause == CauseNotChosen || cause == CauseSkip || cause == CauseKept
+	if status == TaskWaiting || status == TaskSkipped && decided {
+		return cause
+	}
+	return CauseNone
+}
+
 var causeNames = map[Cause]string{
 	CauseNone: "", CauseExit: "exit", CauseSignal: "signal", CauseTimeout: "timeout", CauseStart: "start",
 	CauseCancel: "cancel", CauseUpstream: "upstream", CauseAgentLost: "agent_lost",
