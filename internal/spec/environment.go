@@ -3,6 +3,7 @@ package spec
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -107,16 +108,16 @@ func (s *scope) bind() {
 	s.bindValues(groupVariables, spec.Variables)
 	s.bindValues(taskParameters, spec.Parameters)
 	s.bindTexts(taskEnv, spec.Env)
-	for i := range values.Updates {
-		s.bindValues(updatedVariables, values.Updates[i].Variables)
+	for update := range updatesOf(values) {
+		s.bindValues(updatedVariables, update.Variables)
 	}
 	var keys []string
-	if len(values.Parameters)+len(values.Sensitive)+len(values.Updates) > 0 {
+	if len(values.Parameters)+len(values.Sensitive)+len(values.Former)+len(values.Updates) > 0 {
 		keys = keysOf(spec)
 	}
-	for i := range values.Updates {
+	for update := range updatesOf(values) {
 		for _, key := range keys {
-			s.bindValues(updatedParameters, values.Updates[i].Parameters[key])
+			s.bindValues(updatedParameters, update.Parameters[key])
 		}
 	}
 	s.bindTexts(givenEnv, values.Env)
@@ -140,6 +141,22 @@ func (s *scope) bind() {
 	for name := range spec.Checks {
 		if b := s.bindings[name]; b != nil && spec.Checks[name].Sensitive {
 			b.sensitive, b.tainted = true, true
+		}
+	}
+}
+
+// updatesOf are what evaluation points changed, those of an earlier run first.
+func updatesOf(values *workflow.RunValues) iter.Seq[*workflow.ValueUpdate] {
+	return func(yield func(*workflow.ValueUpdate) bool) {
+		for i := range values.Former {
+			if !yield(&values.Former[i].ValueUpdate) {
+				return
+			}
+		}
+		for i := range values.Updates {
+			if !yield(&values.Updates[i]) {
+				return
+			}
 		}
 	}
 }

@@ -106,10 +106,7 @@ func (c *checker) check(spec *workflow.TaskSpec) error {
 
 // given tells whether values of the run are for this task alone.
 func (c *checker) given(spec *workflow.TaskSpec) bool {
-	if len(c.values.Parameters)+len(c.values.Sensitive)+len(c.values.Updates) == 0 {
-		return false
-	}
-	if len(c.values.Updates) > 0 {
+	if len(c.values.Former)+len(c.values.Updates) > 0 {
 		return true
 	}
 	return slices.ContainsFunc(keysOf(spec), func(key string) bool {

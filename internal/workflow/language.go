@@ -128,6 +128,19 @@ type ValueUpdate struct {
 // IsZero tells that it changes nothing.
 func (u *ValueUpdate) IsZero() bool { return len(u.Variables) == 0 && len(u.Parameters) == 0 }
 
+// PointUpdate is what one evaluation point changed.
+type PointUpdate struct {
+	Node int32
+	ValueUpdate
+}
+
+// FormerUpdate is what an evaluation point of an earlier run changed, whose work is kept.
+type FormerUpdate struct {
+	// Point is its name, without the iteration.
+	Point string `json:"point"`
+	ValueUpdate
+}
+
 // Evaluation is the result of an evaluation point.
 type Evaluation struct {
 	// NextTasks are the names that go on; Chosen tells that there is such a list, even an empty one.
