@@ -195,6 +195,8 @@ type RunOptions struct {
 	LogicalDate time.Time `json:"logical_date,omitzero"`
 	// After is the former logical date, whose run must have succeeded before this one starts; zero for none.
 	After time.Time `json:"after,omitzero"`
+	// Priority is that of tasks which are added at run time; 0 for their own.
+	Priority int `json:"priority,omitempty"`
 	// Kept are task runs that end at once, because an earlier run did their work.
 	Kept []KeptNode `json:"kept,omitempty"`
 }
@@ -202,7 +204,7 @@ type RunOptions struct {
 // IsZero tells that there are no rules.
 func (o *RunOptions) IsZero() bool {
 	return o.MaxParallel == 0 && o.TimeoutSeconds == 0 && (o.OnFailure == "" || o.OnFailure == OnFailureContinue) &&
-		len(o.Groups) == 0 && o.LogicalDate.IsZero() && o.After.IsZero() && len(o.Kept) == 0
+		len(o.Groups) == 0 && o.Priority == 0 && o.LogicalDate.IsZero() && o.After.IsZero() && len(o.Kept) == 0
 }
 
 // RunGroup bounds how many of its runs are unfinished and not pending.
@@ -217,4 +219,6 @@ type KeptNode struct {
 	// From is the task run that did it; zero for a node that is skipped.
 	From     RunID `json:"from,omitzero"`
 	FromNode int32 `json:"from_node,omitempty"`
+	// NotChosen tells that it is skipped because an evaluation point that is kept did not choose it.
+	NotChosen bool `json:"not_chosen,omitempty"`
 }
