@@ -88,7 +88,10 @@ func (c *checker) check(spec *workflow.TaskSpec) error {
 		return nil
 	}
 	s := c.scope(spec)
-	err := s.resolveChecked()
+	err := s.checkGiven()
+	if err == nil {
+		err = s.resolveChecked()
+	}
 	if err == nil && !shared {
 		err = s.resolveAll()
 	}
@@ -187,6 +190,22 @@ func (s *scope) resolveChecked() error {
 		}
 	}
 	return nil
+}
+
+// checkGiven finds required parameters that nothing gives a value. It comes before values are resolved, which may refer
+// to them.
+func (s *scope) checkGiven() error {
+	var missing []string
+	for name := range s.spec.Checks {
+		if s.spec.Checks[name].Required && s.bindings[name] == nil {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	slices.Sort(missing)
+	return s.missing(missing)
 }
 
 // checkAll holds the resolved values of parameters against their rules.
