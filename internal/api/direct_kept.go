@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/nearest"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
@@ -26,6 +28,7 @@ func (p *past) kept(request *Rerun) ([]workflow.KeptNode, error) {
 		return nil, nil
 	}
 	p.addUnfinished(again)
+	p.addUnheard(again)
 	p.addJudges(again)
 	var kept []workflow.KeptNode
 	stays := make([]bool, len(plan.Nodes))
@@ -64,6 +67,48 @@ func (p *past) judges(node *workflow.Node) (judges []int32) {
 		}
 	}
 	return judges
+}
+
+// untried tells whether a node of the old run ended without an attempt, so that an evaluation point which had not
+// chosen it may not have been heard any more.
+func untried(node *engine.TaskRunView) bool {
+	return node != nil && node.Attempt == 0 && node.Status != workflow.TaskCompleted && node.Cause != workflow.CauseNotChosen && node.Cause != workflow.CauseKept
+}
+
+// hasUnheard tells whether it matters when evaluation points decided.
+func (p *past) hasUnheard() bool {
+	return slices.ContainsFunc(p.plan.Nodes, func(node workflow.Node) bool { return untried(p.last[node.Name]) && len(p.judges(&node)) > 0 })
+}
+
+// heardAt notes when evaluation points decided.
+func (p *past) heardAt(events []engine.EventView) {
+	p.decided = map[int32]time.Time{}
+	for i := range events {
+		if _, known := p.decided[events[i].Node]; !known && events[i].Kind == "evaluate" {
+			p.decided[events[i].Node] = events[i].At
+		}
+	}
+}
+
+// addUnheard adds evaluation points that decided when a node after them had ended: nobody knows whether they had chosen it.
+func (p *past) addUnheard(again []bool) {
+	for i := range p.plan.Nodes {
+		node := &p.plan.Nodes[i]
+		before := p.last[node.Name]
+		if !untried(before) {
+			continue
+		}
+		for _, judge := range p.judges(node) {
+			point := p.last[p.plan.Nodes[judge].Name]
+			at, known := p.decided[point.Node]
+			if !known {
+				at = point.EndTime
+			}
+			if before.EndTime.Before(at) {
+				again[judge] = true
+			}
+		}
+	}
 }
 
 // addJudges adds evaluation points which had not chosen a node, or another had: where one of them decides anew, all do.

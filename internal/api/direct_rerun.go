@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/spec"
@@ -41,6 +42,13 @@ func (d *Direct) Rerun(ctx context.Context, id string, request *Rerun) (*Schedul
 	}
 	submission.RerunOf = old.ID
 	past.rerunAs(submission.Plan)
+	if (request.FailedOnly || request.FromTask != "") && past.hasUnheard() {
+		events, err := d.backend.Events(ctx, old.ID)
+		if err != nil {
+			return nil, d.explain(ctx, "read what happened to run "+id, err)
+		}
+		past.heardAt(events)
+	}
 	if submission.Options.Kept, err = past.kept(request); err != nil {
 		return nil, err
 	}
@@ -164,7 +172,8 @@ type past struct {
 
 	plan    *workflow.Plan // of the new run
 	numbers nodeNumbers
-	begin   map[string]bool // what a rerun from a task begins with
+	begin   map[string]bool     // what a rerun from a task begins with
+	decided map[int32]time.Time // when evaluation points did
 }
 
 func (d *Direct) past(ctx context.Context, old *engine.RunView) (*past, error) {

@@ -446,3 +446,27 @@ func TestRerunShowsNoFormerSecret(t *testing.T) {
 		}
 	}
 }
+
+// Whether an evaluation point had chosen what ended before it decided, nobody knows: it decides anew.
+func TestRerunOfAPointThatWasNotHeard(t *testing.T) {
+	t.Parallel()
+	begin := runID.Time()
+	for _, test := range []struct {
+		name           string
+		needs          string // how that ended
+		ended, decided time.Duration
+		kept           []string
+	}{
+		{"before it decided", "upstream_failed", 1, 2, []string{"chosen from 2"}},
+		{"by a cancel before it decided", "cancelled", 1, 2, []string{"chosen from 2"}},
+		{"after it decided", "upstream_failed", 3, 2, []string{"judge from 0", "chosen from 2"}},
+		{"and is known", "not_chosen", 1, 2, []string{"judge from 0", "chosen from 2", "needs not chosen"}},
+	} {
+		b := ended(t, "choice", false, "judge completed", "work failed", "chosen completed < judge", "needs "+test.needs+" < judge work")
+		b.tasks[0].Attempt, b.tasks[0].EndTime, b.tasks[3].EndTime = 1, begin, begin.Add(test.ended)
+		b.events = []engine.EventView{{Kind: "evaluate", Node: 0, At: begin.Add(test.decided)}}
+		if got := keptBy(t, b, api.Rerun{FailedOnly: true}); !slices.Equal(got, test.kept) {
+			t.Errorf("%s: kept %q, wanted %q", test.name, got, test.kept)
+		}
+	}
+}
