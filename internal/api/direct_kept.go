@@ -95,7 +95,7 @@ func (p *past) addUnheard(again []bool) {
 	for i := range p.plan.Nodes {
 		node := &p.plan.Nodes[i]
 		before := p.last[node.Name]
-		if !untried(before) {
+		if !untried(before) || before.Status == workflow.TaskSkipped && p.holds(node, again) {
 			continue
 		}
 		for _, judge := range p.judges(node) {
@@ -109,6 +109,14 @@ func (p *past) addUnheard(again []bool) {
 			}
 		}
 	}
+}
+
+// holds tells whether a node will stay skipped because nothing changes for it.
+func (p *past) holds(node *workflow.Node, again []bool) bool {
+	return !slices.ContainsFunc(node.Dependencies, func(parent int32) bool {
+		before := p.last[p.plan.Nodes[parent].Name]
+		return again[parent] || before == nil || before.Status != workflow.TaskCompleted && before.Status != workflow.TaskSkipped
+	})
 }
 
 // addJudges adds evaluation points which had not chosen a node, or another had: where one of them decides anew, all do.

@@ -460,9 +460,14 @@ func TestRerunOfAPointThatWasNotHeard(t *testing.T) {
 		{"before it decided", "upstream_failed", 1, 2, []string{"chosen from 2"}},
 		{"by a cancel before it decided", "cancelled", 1, 2, []string{"chosen from 2"}},
 		{"after it decided", "upstream_failed", 3, 2, []string{"judge from 0", "chosen from 2"}},
+		{"and nothing changes for it", "skipped", 1, 2, []string{"judge from 0", "work from 1", "chosen from 2", "needs skipped"}},
 		{"and is known", "not_chosen", 1, 2, []string{"judge from 0", "chosen from 2", "needs not chosen"}},
 	} {
-		b := ended(t, "choice", false, "judge completed", "work failed", "chosen completed < judge", "needs "+test.needs+" < judge work")
+		work := "failed"
+		if test.needs == "skipped" {
+			work = "completed"
+		}
+		b := ended(t, "choice", false, "judge completed", "work "+work, "chosen completed < judge", "needs "+test.needs+" < judge work")
 		b.tasks[0].Attempt, b.tasks[0].EndTime, b.tasks[3].EndTime = 1, begin, begin.Add(test.ended)
 		b.events = []engine.EventView{{Kind: "evaluate", Node: 0, At: begin.Add(test.decided)}}
 		if got := keptBy(t, b, api.Rerun{FailedOnly: true}); !slices.Equal(got, test.kept) {
