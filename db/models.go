@@ -48,46 +48,31 @@ type CyclonetixQueue struct {
 	Consumers int32
 }
 
-// Every run that retention has kept, one row each.
 type CyclonetixRun struct {
-	// The run's id as people use it: the custom one where there is one, else the UUID.
-	RunID *string
-	// The run's UUID (version 7): it sorts by creation, and the history is partitioned by it, so filter on it where you can.
-	RunUuid UUID
-	// The DAG, or the task that was named as the outcome.
-	DagID string
-	// True when the graph was assembled from the dependencies of the task in dag_id.
-	ByOutcome bool
-	// pending, running, paused, completed, failed or cancelled.
-	Status string
-	// Number of task runs in the run's graph.
-	TaskCount int32
-	// Number of task runs that completed; up to a second old while the run is running.
+	RunID          *string
+	RunUuid        UUID
+	DagID          string
+	ByOutcome      bool
+	Status         string
+	TaskCount      int32
 	CompletedTasks int32
-	// Number of task runs that failed; up to a second old while the run is running.
-	FailedTasks int32
-	// When the run was submitted.
-	CreatedAt time.Time
-	// When an orchestrator took the run up; null while pending.
-	StartTime *time.Time
-	// When the run ended; null until then.
-	EndTime *time.Time
-	// When someone asked for the run to be cancelled; null when nobody did.
-	CancelTime *time.Time
-	// Why the run ended as it did, where the states of its tasks do not say it.
-	Reason *string
-	// The context that the run was started with.
-	Context *string
-	// The revision of the definitions that the run was planned from.
-	Revision int64
-	// Who started the run.
-	Actor string
-	// What started the run: cli, api and so on.
-	Cause string
-	// The time that the run was scheduled for; null for a run that is for no time.
+	FailedTasks    int32
+	CreatedAt      time.Time
+	StartTime      *time.Time
+	EndTime        *time.Time
+	CancelTime     *time.Time
+	Reason         *string
+	// The context that the run was made with, whether it was asked for or is that of the DAG or the default one.
+	Context     *string
+	Revision    int64
+	Actor       string
+	Cause       string
 	LogicalDate *time.Time
-	// The UUID of the run that this one repeats; null for none.
-	RerunOf *UUID
+	RerunOf     *UUID
+	// The id of the run that this one repeats, as people use it; its UUID once retention has dropped that run, and null for none.
+	RerunOfID interface{}
+	// What was asked for when the run was started, over what is defined: context, priority, max_parallel, timeout_seconds, queue, retries, retry_delay_seconds, ignore_dependencies. Null for a run from before version 4 of the schema.
+	Request []byte
 }
 
 type CyclonetixStateDispatchClass struct {

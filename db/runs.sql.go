@@ -237,33 +237,40 @@ func (q *Queries) InsertRunStates(ctx context.Context, db DBTX, arg InsertRunSta
 }
 
 const insertRunUpdates = `-- name: InsertRunUpdates :exec
-INSERT INTO cyclonetix__state.run_updates (run_id, version, body)
-SELECT u.run_id, u.version, u.body::json
-FROM ROWS FROM (unnest($1::uuid[]), unnest($2::integer[]), unnest($3::text[])) AS u (run_id, version, body)
+INSERT INTO cyclonetix__state.run_updates (run_id, version, body, node)
+SELECT u.run_id, u.version, u.body::json, u.node
+FROM ROWS FROM (unnest($1::uuid[]), unnest($2::integer[]), unnest($3::text[]), unnest($4::integer[]))
+     AS u (run_id, version, body, node)
 `
 
 type InsertRunUpdatesParams struct {
 	RunIDs   []UUID
 	Versions []int32
 	Bodies   []string
+	Nodes    []int32
 }
 
 func (q *Queries) InsertRunUpdates(ctx context.Context, db DBTX, arg InsertRunUpdatesParams) error {
-	_, err := db.Exec(ctx, insertRunUpdates, arg.RunIDs, arg.Versions, arg.Bodies)
+	_, err := db.Exec(ctx, insertRunUpdates,
+		arg.RunIDs,
+		arg.Versions,
+		arg.Bodies,
+		arg.Nodes,
+	)
 	return err
 }
 
 const insertRuns = `-- name: InsertRuns :exec
 INSERT INTO cyclonetix__state.runs (run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values,
-    sensitive_values, options, logical_date, rerun_of)
+    sensitive_values, options, logical_date, rerun_of, request)
 SELECT u.run_id, u.plan, u.revision, $1::timestamptz, u.by_outcome, u.dag_id, nullif(u.name, ''), nullif(u.context, ''),
        u.actor, u.cause, nullif(u.run_values, '')::json, nullif(u.sensitive_values, '')::json, nullif(u.options, '')::json,
-       nullif(u.logical_date, '0001-01-01 00:00:00+00'), nullif(u.rerun_of, '00000000-0000-0000-0000-000000000000')
+       nullif(u.logical_date, '0001-01-01 00:00:00+00'), nullif(u.rerun_of, '00000000-0000-0000-0000-000000000000'), u.request::json
 FROM ROWS FROM (unnest($2::uuid[]), unnest($3::uuid[]), unnest($4::bigint[]), unnest($5::boolean[]),
                 unnest($6::text[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]),
                 unnest($10::text[]), unnest($11::text[]), unnest($12::text[]), unnest($13::text[]),
-                unnest($14::timestamptz[]), unnest($15::uuid[]))
-     AS u (run_id, plan, revision, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of)
+                unnest($14::timestamptz[]), unnest($15::uuid[]), unnest($16::text[]))
+     AS u (run_id, plan, revision, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of, request)
 `
 
 type InsertRunsParams struct {
@@ -282,6 +289,7 @@ type InsertRunsParams struct {
 	Options         []string
 	LogicalDates    []time.Time
 	RerunOfs        []UUID
+	Requests        []string
 }
 
 func (q *Queries) InsertRuns(ctx context.Context, db DBTX, arg InsertRunsParams) error {
@@ -301,6 +309,7 @@ func (q *Queries) InsertRuns(ctx context.Context, db DBTX, arg InsertRunsParams)
 		arg.Options,
 		arg.LogicalDates,
 		arg.RerunOfs,
+		arg.Requests,
 	)
 	return err
 }
@@ -330,6 +339,36 @@ func (q *Queries) ListLiveRuns(ctx context.Context, db DBTX, arg ListLiveRunsPar
 			return nil, err
 		}
 		items = append(items, run_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listRunUpdates = `-- name: ListRunUpdates :many
+SELECT node::integer AS node, body FROM cyclonetix__state.run_updates WHERE run_id = $1 AND node IS NOT NULL ORDER BY version
+`
+
+type ListRunUpdatesRow struct {
+	Node int32
+	Body []byte
+}
+
+// Those of which it is known what evaluation point they are of.
+func (q *Queries) ListRunUpdates(ctx context.Context, db DBTX, runID UUID) ([]ListRunUpdatesRow, error) {
+	rows, err := db.Query(ctx, listRunUpdates, runID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListRunUpdatesRow
+	for rows.Next() {
+		var i ListRunUpdatesRow
+		if err := rows.Scan(&i.Node, &i.Body); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -374,7 +413,7 @@ func (q *Queries) ListRunsByName(ctx context.Context, db DBTX, arg ListRunsByNam
 const loadRunInfos = `-- name: LoadRunInfos :many
 SELECT r.run_id, r.dag_id, r.name, r.revision, r.plan, r.run_values, r.sensitive_values, p.version, p.updates
 FROM unnest($1::uuid[]) AS u (run_id),
-     LATERAL (SELECT run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r,
+     LATERAL (SELECT run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of, request FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r,
      LATERAL (SELECT coalesce(max(c.version), 0)::integer AS version, json_agg(c.body ORDER BY c.version)::json AS updates
               FROM cyclonetix__state.run_updates c WHERE c.run_id = u.run_id) p
 `
@@ -430,7 +469,7 @@ SELECT r.run_id, r.dag_id, r.plan, r.revision, r.options, (r.name IS NOT NULL OR
        (r.options -> 'kept' IS NOT NULL
         AND EXISTS (SELECT FROM cyclonetix__state.run_events e WHERE e.run_id = u.run_id AND e.kind = 'retry'))::boolean AS retried
 FROM unnest($1::uuid[]) AS u (run_id),
-     LATERAL (SELECT run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r,
+     LATERAL (SELECT run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of, request FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r,
      LATERAL (SELECT run_id, status, stop, task_count, completed_tasks, failed_tasks, writes, version, start_time, end_time, cancel_time, reason, reopened, unsuccessful FROM cyclonetix__state.run_states s WHERE s.run_id = u.run_id LIMIT 1) s
 WHERE (s.status >= 10) = $2::boolean
 `

@@ -95,7 +95,7 @@ func (q *Queries) GetRunPlan(ctx context.Context, db DBTX, runID UUID) (UUID, er
 }
 
 const getRunView = `-- name: GetRunView :one
-SELECT run_id, run_uuid, dag_id, by_outcome, status, task_count, completed_tasks, failed_tasks, created_at, start_time, end_time, cancel_time, reason, context, revision, actor, cause, logical_date, rerun_of FROM cyclonetix.runs WHERE run_uuid = $1
+SELECT run_id, run_uuid, dag_id, by_outcome, status, task_count, completed_tasks, failed_tasks, created_at, start_time, end_time, cancel_time, reason, context, revision, actor, cause, logical_date, rerun_of, rerun_of_id, request FROM cyclonetix.runs WHERE run_uuid = $1
 `
 
 func (q *Queries) GetRunView(ctx context.Context, db DBTX, runID UUID) (CyclonetixRun, error) {
@@ -121,6 +121,58 @@ func (q *Queries) GetRunView(ctx context.Context, db DBTX, runID UUID) (Cyclonet
 		&i.Cause,
 		&i.LogicalDate,
 		&i.RerunOf,
+		&i.RerunOfID,
+		&i.Request,
+	)
+	return i, err
+}
+
+const getTaskRunView = `-- name: GetTaskRunView :one
+SELECT node, name, task_id, queue, priority, status, attempt, queued_time, start_time, end_time, exit_code,
+       coalesce(cause, '')::text AS cause, reason, agent_id
+FROM cyclonetix.task_runs WHERE run_uuid = $1 AND node = $2
+`
+
+type GetTaskRunViewParams struct {
+	RunID UUID
+	Node  int32
+}
+
+type GetTaskRunViewRow struct {
+	Node       int32
+	Name       string
+	TaskID     string
+	Queue      string
+	Priority   int32
+	Status     string
+	Attempt    int32
+	QueuedTime *time.Time
+	StartTime  interface{}
+	EndTime    *time.Time
+	ExitCode   *int32
+	Cause      string
+	Reason     *string
+	AgentID    *string
+}
+
+func (q *Queries) GetTaskRunView(ctx context.Context, db DBTX, arg GetTaskRunViewParams) (GetTaskRunViewRow, error) {
+	row := db.QueryRow(ctx, getTaskRunView, arg.RunID, arg.Node)
+	var i GetTaskRunViewRow
+	err := row.Scan(
+		&i.Node,
+		&i.Name,
+		&i.TaskID,
+		&i.Queue,
+		&i.Priority,
+		&i.Status,
+		&i.Attempt,
+		&i.QueuedTime,
+		&i.StartTime,
+		&i.EndTime,
+		&i.ExitCode,
+		&i.Cause,
+		&i.Reason,
+		&i.AgentID,
 	)
 	return i, err
 }
@@ -209,6 +261,63 @@ func (q *Queries) ListEventViews(ctx context.Context, db DBTX, runID UUID) ([]Li
 	return items, nil
 }
 
+const listOutcomeViews = `-- name: ListOutcomeViews :many
+SELECT v.run_id, v.run_uuid, v.dag_id, v.by_outcome, v.status, v.task_count, v.completed_tasks, v.failed_tasks, v.created_at, v.start_time, v.end_time, v.cancel_time, v.reason, v.context, v.revision, v.actor, v.cause, v.logical_date, v.rerun_of, v.rerun_of_id, v.request FROM cyclonetix.runs v
+WHERE v.run_uuid = ANY (ARRAY(
+    SELECT r.run_id FROM cyclonetix__state.runs r
+    WHERE r.by_outcome AND r.run_id >= $1::uuid
+    ORDER BY r.run_id DESC LIMIT $2))
+ORDER BY v.run_uuid DESC
+`
+
+type ListOutcomeViewsParams struct {
+	Since UUID
+	Most  int32
+}
+
+// The newest runs by outcome, which have an index: they may be few among many.
+func (q *Queries) ListOutcomeViews(ctx context.Context, db DBTX, arg ListOutcomeViewsParams) ([]CyclonetixRun, error) {
+	rows, err := db.Query(ctx, listOutcomeViews, arg.Since, arg.Most)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []CyclonetixRun
+	for rows.Next() {
+		var i CyclonetixRun
+		if err := rows.Scan(
+			&i.RunID,
+			&i.RunUuid,
+			&i.DagID,
+			&i.ByOutcome,
+			&i.Status,
+			&i.TaskCount,
+			&i.CompletedTasks,
+			&i.FailedTasks,
+			&i.CreatedAt,
+			&i.StartTime,
+			&i.EndTime,
+			&i.CancelTime,
+			&i.Reason,
+			&i.Context,
+			&i.Revision,
+			&i.Actor,
+			&i.Cause,
+			&i.LogicalDate,
+			&i.RerunOf,
+			&i.RerunOfID,
+			&i.Request,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listQueueViews = `-- name: ListQueueViews :many
 SELECT name, depth, running, oldest, consumers FROM cyclonetix.queues ORDER BY name
 `
@@ -240,7 +349,7 @@ func (q *Queries) ListQueueViews(ctx context.Context, db DBTX) ([]CyclonetixQueu
 }
 
 const listRunViews = `-- name: ListRunViews :many
-SELECT run_id, run_uuid, dag_id, by_outcome, status, task_count, completed_tasks, failed_tasks, created_at, start_time, end_time, cancel_time, reason, context, revision, actor, cause, logical_date, rerun_of FROM cyclonetix.runs
+SELECT run_id, run_uuid, dag_id, by_outcome, status, task_count, completed_tasks, failed_tasks, created_at, start_time, end_time, cancel_time, reason, context, revision, actor, cause, logical_date, rerun_of, rerun_of_id, request FROM cyclonetix.runs
 WHERE run_uuid >= $1::uuid AND run_uuid < $2::uuid
   AND ($3::text = '' OR dag_id = $3::text)
 ORDER BY run_uuid DESC LIMIT $5 OFFSET $4
@@ -289,6 +398,8 @@ func (q *Queries) ListRunViews(ctx context.Context, db DBTX, arg ListRunViewsPar
 			&i.Cause,
 			&i.LogicalDate,
 			&i.RerunOf,
+			&i.RerunOfID,
+			&i.Request,
 		); err != nil {
 			return nil, err
 		}
@@ -301,7 +412,7 @@ func (q *Queries) ListRunViews(ctx context.Context, db DBTX, arg ListRunViewsPar
 }
 
 const listRunViewsByStatus = `-- name: ListRunViewsByStatus :many
-SELECT v.run_id, v.run_uuid, v.dag_id, v.by_outcome, v.status, v.task_count, v.completed_tasks, v.failed_tasks, v.created_at, v.start_time, v.end_time, v.cancel_time, v.reason, v.context, v.revision, v.actor, v.cause, v.logical_date, v.rerun_of
+SELECT v.run_id, v.run_uuid, v.dag_id, v.by_outcome, v.status, v.task_count, v.completed_tasks, v.failed_tasks, v.created_at, v.start_time, v.end_time, v.cancel_time, v.reason, v.context, v.revision, v.actor, v.cause, v.logical_date, v.rerun_of, v.rerun_of_id, v.request
 FROM cyclonetix.runs v
 WHERE v.run_uuid IN (
     SELECT f.run_id
@@ -376,6 +487,8 @@ func (q *Queries) ListRunViewsByStatus(ctx context.Context, db DBTX, arg ListRun
 			&i.Cause,
 			&i.LogicalDate,
 			&i.RerunOf,
+			&i.RerunOfID,
+			&i.Request,
 		); err != nil {
 			return nil, err
 		}

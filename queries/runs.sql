@@ -10,15 +10,15 @@ SELECT run_id FROM cyclonetix__state.run_names WHERE kind = @kind AND name = @na
 
 -- name: InsertRuns :exec
 INSERT INTO cyclonetix__state.runs (run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values,
-    sensitive_values, options, logical_date, rerun_of)
+    sensitive_values, options, logical_date, rerun_of, request)
 SELECT u.run_id, u.plan, u.revision, @created_at::timestamptz, u.by_outcome, u.dag_id, nullif(u.name, ''), nullif(u.context, ''),
        u.actor, u.cause, nullif(u.run_values, '')::json, nullif(u.sensitive_values, '')::json, nullif(u.options, '')::json,
-       nullif(u.logical_date, '0001-01-01 00:00:00+00'), nullif(u.rerun_of, '00000000-0000-0000-0000-000000000000')
+       nullif(u.logical_date, '0001-01-01 00:00:00+00'), nullif(u.rerun_of, '00000000-0000-0000-0000-000000000000'), u.request::json
 FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@plans::uuid[]), unnest(@revisions::bigint[]), unnest(@by_outcomes::boolean[]),
                 unnest(@dag_ids::text[]), unnest(@names::text[]), unnest(@contexts::text[]), unnest(@actors::text[]),
                 unnest(@causes::text[]), unnest(@run_values::text[]), unnest(@sensitive_values::text[]), unnest(@options::text[]),
-                unnest(@logical_dates::timestamptz[]), unnest(@rerun_ofs::uuid[]))
-     AS u (run_id, plan, revision, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of);
+                unnest(@logical_dates::timestamptz[]), unnest(@rerun_ofs::uuid[]), unnest(@requests::text[]))
+     AS u (run_id, plan, revision, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of, request);
 
 -- name: InsertRunStates :exec
 INSERT INTO cyclonetix__state.run_states (run_id, status, task_count, completed_tasks, failed_tasks)
@@ -79,9 +79,14 @@ WITH reopened AS (
 SELECT cyclonetix__state.expect_rows('reopened runs', 1, count(*)) FROM living;
 
 -- name: InsertRunUpdates :exec
-INSERT INTO cyclonetix__state.run_updates (run_id, version, body)
-SELECT u.run_id, u.version, u.body::json
-FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@versions::integer[]), unnest(@bodies::text[])) AS u (run_id, version, body);
+INSERT INTO cyclonetix__state.run_updates (run_id, version, body, node)
+SELECT u.run_id, u.version, u.body::json, u.node
+FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@versions::integer[]), unnest(@bodies::text[]), unnest(@nodes::integer[]))
+     AS u (run_id, version, body, node);
+
+-- name: ListRunUpdates :many
+-- Those of which it is known what evaluation point they are of.
+SELECT node::integer AS node, body FROM cyclonetix__state.run_updates WHERE run_id = @run_id AND node IS NOT NULL ORDER BY version;
 
 -- name: WriteDates :exec
 -- In order of the key, so that two who write the same do not deadlock.

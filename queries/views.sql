@@ -10,6 +10,15 @@ WHERE run_uuid >= @since::uuid AND run_uuid < @until::uuid
   AND (@dag_id::text = '' OR dag_id = @dag_id::text)
 ORDER BY run_uuid DESC LIMIT @most OFFSET @skip;
 
+-- name: ListOutcomeViews :many
+-- The newest runs by outcome, which have an index: they may be few among many.
+SELECT v.* FROM cyclonetix.runs v
+WHERE v.run_uuid = ANY (ARRAY(
+    SELECT r.run_id FROM cyclonetix__state.runs r
+    WHERE r.by_outcome AND r.run_id >= @since::uuid
+    ORDER BY r.run_id DESC LIMIT @most))
+ORDER BY v.run_uuid DESC;
+
 -- name: CountRunViews :one
 SELECT count(*) FROM (
     SELECT FROM cyclonetix.runs
@@ -73,6 +82,11 @@ SELECT count(*) FROM (
 SELECT node, name, task_id, queue, priority, status, attempt, queued_time, start_time, end_time, exit_code,
        coalesce(cause, '')::text AS cause, reason, agent_id
 FROM cyclonetix.task_runs WHERE run_uuid = @run_id ORDER BY node;
+
+-- name: GetTaskRunView :one
+SELECT node, name, task_id, queue, priority, status, attempt, queued_time, start_time, end_time, exit_code,
+       coalesce(cause, '')::text AS cause, reason, agent_id
+FROM cyclonetix.task_runs WHERE run_uuid = @run_id AND node = @node;
 
 -- name: ListEventViews :many
 SELECT at, kind, coalesce(node, -1)::integer AS node, coalesce(name, '')::text AS name, coalesce(attempt, 0)::integer AS attempt,

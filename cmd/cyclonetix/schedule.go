@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -100,16 +101,30 @@ func (p *program) writePlan(plan *api.Plan) error {
 	if p.format == formatJSON {
 		return writeJSON(p.out, plan)
 	}
-	levels := 0
+	levels, kept := 0, 0
 	rows := make([][]cell, len(plan.Tasks))
 	for i, task := range plan.Tasks {
+		mark := ""
+		if task.Kept {
+			mark = "kept"
+			kept++
+		}
 		rows[i] = []cell{
-			text(fmt.Sprint(task.Level + 1)), text(task.ID), text(task.Queue), text(strings.Join(task.Dependencies, ", ")),
+			text(fmt.Sprint(task.Level + 1)), text(task.ID), text(task.Queue), text(mark), text(strings.Join(task.Dependencies, ", ")),
 		}
 		levels = max(levels, task.Level+1)
 	}
-	p.writeTable([]column{{"STEP", true}, {title: "TASK"}, {title: "QUEUE"}, {title: "DEPENDS ON"}}, rows)
-	p.talk("%s in %s; nothing was started", count(len(plan.Tasks), "task"), count(levels, "step"))
+	columns := []column{{"STEP", true}, {title: "TASK"}, {title: "QUEUE"}, {title: "FRESH"}, {title: "DEPENDS ON"}}
+	if kept == 0 {
+		columns = slices.Delete(columns, 3, 4)
+		for i := range rows {
+			rows[i] = slices.Delete(rows[i], 3, 4)
+		}
+		p.talk("%s in %s; nothing was started", count(len(plan.Tasks), "task"), count(levels, "step"))
+	} else {
+		p.talk("%s in %s, of which %d would be kept from earlier runs; nothing was started", count(len(plan.Tasks), "task"), count(levels, "step"), kept)
+	}
+	p.writeTable(columns, rows)
 	return nil
 }
 

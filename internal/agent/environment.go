@@ -21,6 +21,7 @@ const reserved = "CYCLO_"
 // environment makes the environments of tasks. It is safe for concurrent use.
 type environment struct {
 	inherited []string // NAME=value
+	names     []string // that values take by their own name alone: all that are inherited where the agent has them
 	agent     string   // CYCLO_AGENT_ID=…
 	runs      string   // the folder of the folders of runs
 
@@ -47,8 +48,11 @@ type resolvedKey struct {
 const maxResolved = 256
 
 func newEnvironment(agent, runs string, inherit []string, secrets func(name string) (string, error)) *environment {
-	env := &environment{agent: "CYCLO_AGENT_ID=" + agent, runs: runs, secrets: secrets, resolved: map[resolvedKey]*resolvedValues{}}
-	for _, name := range slices.Concat(alwaysInherited, inherit) {
+	env := &environment{
+		names: slices.Concat(alwaysInherited, inherit),
+		agent: "CYCLO_AGENT_ID=" + agent, runs: runs, secrets: secrets, resolved: map[resolvedKey]*resolvedValues{},
+	}
+	for _, name := range env.names {
 		if value, ok := os.LookupEnv(name); ok && !slices.ContainsFunc(env.inherited, named(name)) {
 			env.inherited = append(env.inherited, name+"="+value)
 		}
@@ -161,7 +165,8 @@ func (e *environment) resolve(t *task, outputs func(tasks []string) (map[string]
 			shared = false
 			return t.Run.ID, runName(t)
 		},
-		Env: os.LookupEnv,
+		Env:       os.LookupEnv,
+		Inherited: e.names,
 		Secret: func(name string) (string, error) {
 			shared = false
 			return e.secrets(name)

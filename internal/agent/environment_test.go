@@ -25,7 +25,7 @@ func TestEnvironment(t *testing.T) {
 	})
 	spec := &workflow.TaskSpec{
 		TaskID: "the.task", Queue: "fast", Command: "env; pwd; test -d $CYCLO_RUN_DIR",
-		Parameters: map[string]workflow.Value{"inputPath": `"a b"`, "list": `[1,2]`},
+		Parameters: map[string]workflow.Value{"inputPath": `"a b"`, "list": `[1,2]`, "path": `"/nowhere"`, "wanted": `"no"`},
 		Env:        map[string]string{"LANG": "de_CH", "CYCLO_ATTEMPT": "99"},
 	}
 	run := &engine.RunInfo{ID: c.run, Name: "nightly", DAG: "dag", Values: &workflow.RunValues{
@@ -46,7 +46,7 @@ func TestEnvironment(t *testing.T) {
 	want := []string{
 		"CYCLO_RUN_ID=nightly", "CYCLO_DAG_ID=dag", "CYCLO_TASK_ID=the.task", "CYCLO_TASK_RUN_ID=" + id + ".2", "CYCLO_ATTEMPT=1",
 		"CYCLO_QUEUE=fast", "CYCLO_AGENT_ID=agent-1", "CYCLO_RUN_DIR=" + filepath.Join(work, "runs", id),
-		"WANTED=yes", "TZ=Europe/Zurich", "LANG=de_CH", "VAR=v", "inputPath=a b", "INPUT_PATH=a b", "list=given", "LIST=given",
+		"WANTED=yes", "TZ=Europe/Zurich", "LANG=de_CH", "VAR=v", "path=/nowhere", "wanted=no", "inputPath=a b", "INPUT_PATH=a b", "list=given", "LIST=given",
 	}
 	for _, name := range []string{"PATH", "HOME", "TMPDIR"} {
 		if value, ok := os.LookupEnv(name); ok {

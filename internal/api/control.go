@@ -55,11 +55,13 @@ type ControlledTask struct {
 
 // Rerun says what of a run that has ended is to run again. The zero value is all of it.
 type Rerun struct {
-	// FailedOnly keeps the task runs that completed, and what was skipped because of them.
+	// FailedOnly keeps the task runs that completed, what was skipped because of them, and what evaluation points decided.
 	FailedOnly bool `json:"failed_only,omitempty"`
-	// FromTask runs the task of this name and all after it; what completed of the others is kept.
+	// FromTask runs the task of this name and all after it; what completed of the others is kept. For one that was added
+	// while the run went on it is what added it.
 	FromTask string `json:"from_task,omitempty"`
-	// ResetParams drops the environment and the parameters that the run was given when it was scheduled.
+	// ResetParams drops what the run was given and asked for when it was scheduled, but for its context and whether a task
+	// runs without its dependencies.
 	ResetParams bool `json:"reset_params,omitempty"`
 	// IdempotencyKey is as in Settings.
 	IdempotencyKey string `json:"-"`

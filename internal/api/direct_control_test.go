@@ -225,13 +225,13 @@ func TestApprovalMessage(t *testing.T) {
 	} {
 		b := newLanguageBackend(t)
 		b.run.DAG, b.run.ByOutcome, b.run.Revision = test.dag, test.byOutcome, 1
-		b.run.LogicalDate, b.run.RerunOf = runID.Time(), runID
+		b.run.LogicalDate, b.run.RerunOf, b.run.RerunOfName = runID.Time(), runID, "former"
 		b.tasks[1] = engine.TaskRunView{Node: 1, Name: test.task, TaskID: test.task, Status: workflow.TaskWaiting, Cause: workflow.CauseApproval}
 		run, err := newDirect(b).Run(t.Context(), "mine", api.Include{Tasks: true})
 		if err != nil || run.Tasks[1].Message != test.message || run.Tasks[1].Cause != "approval" || run.Tasks[0].Message != "" {
 			t.Errorf("%s: %+v, %v", test.task, run, err)
 		}
-		if !run.LogicalDate.Equal(runID.Time()) || run.RerunOf != runID.String() {
+		if !run.LogicalDate.Equal(runID.Time()) || run.RerunOf != "former" {
 			t.Errorf("run %+v", run)
 		}
 	}

@@ -14,10 +14,12 @@ import (
 )
 
 const (
-	// freshRuns is how many of the newest runs are looked at for work that need not be done again, and freshNodes how
-	// many nodes of them.
+	// freshRuns is how many of the newest runs by outcome are looked at for work that need not be done again, and freshNodes
+	// how many nodes of them.
 	freshRuns  = 100
 	freshNodes = 1_000_000
+	// freshReach is how much longer ago than its end a task's run may have begun.
+	freshReach = 7 * 24 * time.Hour
 )
 
 // reuse keeps the task runs of earlier runs by outcome that are fresh enough (fresh_for), and what only they need.
@@ -31,14 +33,18 @@ func (d *Direct) reuse(ctx context.Context, submission *engine.Submission) error
 		return nil
 	}
 	f.prints = fingerprints(submission.Plan, &submission.Values)
-	list, err := d.backend.Runs(ctx, engine.RunFilter{Since: f.now.Add(-window), Limit: freshRuns})
+	since := f.now.Add(-window)
+	runs, err := d.backend.Outcomes(ctx, since.Add(-freshReach), freshRuns)
 	if err != nil {
 		return d.explain(ctx, "look for work that is fresh", err)
 	}
 	budget := freshNodes
-	for i := range list.Runs {
-		run := &list.Runs[i]
-		if !run.ByOutcome || len(f.open) == 0 || budget < 0 {
+	for i := range runs {
+		run := &runs[i]
+		if len(f.open) == 0 || budget < 0 {
+			break
+		}
+		if run.Request != nil && run.Request.IgnoreDependencies || !run.EndTime.IsZero() && run.EndTime.Before(since) {
 			continue
 		}
 		looked, err := f.look(ctx, run)
@@ -96,6 +102,9 @@ func (f *freshness) look(ctx context.Context, run *engine.RunView) (nodes int, e
 	if err != nil {
 		return len(plan.Nodes), err
 	}
+	if len(given.Former) > 0 {
+		return len(plan.Nodes), nil // its tasks were given more than that
+	}
 	prints := fingerprints(plan, given)
 	byName := make(map[string]workflow.Hash, len(plan.Nodes))
 	for i := range plan.Nodes {
@@ -111,7 +120,7 @@ func (f *freshness) look(ctx context.Context, run *engine.RunView) (nodes int, e
 	if err != nil {
 		return len(plan.Nodes), err
 	}
-	if len(tasks) < len(plan.Nodes) {
+	if run.Request == nil && len(tasks) < len(plan.Nodes) {
 		return len(plan.Nodes), nil // it ran without what its task depends on
 	}
 	from := &source{run: run.ID, tasks: make(map[string]*engine.TaskRunView, len(tasks))}

@@ -3,6 +3,7 @@ package api_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,6 +71,12 @@ func TestFreshWorkIsReused(t *testing.T) {
 		}, api.Settings{Parameters: map[string]workflow.Value{"SIZE": "2"}}, all},
 		{"of a DAG", "model", "model", func(b *backend) { b.run.ByOutcome = false }, api.Settings{}, nil},
 		{"alone", "model", "model", func(b *backend) { b.tasks = b.tasks[2:] }, api.Settings{}, nil},
+		{"alone, as is known", "model", "model", func(b *backend) { b.run.Request = &engine.Request{IgnoreDependencies: true} }, api.Settings{}, nil},
+		{"with what evaluation points of a run before it changed", "model", "model", func(b *backend) {
+			b.given.Former = []workflow.FormerUpdate{{Point: "judge"}}
+		}, api.Settings{}, nil},
+		{"in a run that ended before", "model", "model", func(b *backend) { b.run.EndTime = time.Now().Add(-61 * time.Minute) }, api.Settings{}, nil},
+		{"in a run that began long before", "model", "model", func(b *backend) { b.run.EndTime = time.Now().Add(-time.Minute) }, api.Settings{}, all},
 		{"chance", "chance", "chance", func(b *backend) { b.tasks = b.tasks[2:] }, api.Settings{}, nil},
 		{"after an evaluation point", "judged", "judged", nil, api.Settings{}, nil},
 		{"retries do not matter", "model", "model", nil, api.Settings{Priority: new(1)}, all},
@@ -81,6 +88,26 @@ func TestFreshWorkIsReused(t *testing.T) {
 				t.Fatal(err)
 			}
 			made := b.submitted[0]
+			if len(test.kept) > 0 && time.Since(b.since) < 24*time.Hour {
+				t.Errorf("runs are looked at since %v", b.since)
+			}
+			plan, err := newDirect(b).Plan(t.Context(), &api.PlanRequest{TaskID: test.task, Settings: test.settings})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var marked, wanted []string
+			for _, task := range plan.Tasks {
+				if task.Kept {
+					marked = append(marked, task.ID)
+				}
+			}
+			for _, one := range test.kept {
+				name, _, _ := strings.Cut(one, " ")
+				wanted = append(wanted, name)
+			}
+			if !slices.Equal(marked, wanted) {
+				t.Errorf("the plan marks %q as kept, wanted %q", marked, wanted)
+			}
 			var kept []string
 			for _, one := range made.Options.Kept {
 				text := made.Plan.Nodes[one.Node].Name + " skipped"

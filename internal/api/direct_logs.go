@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
@@ -130,14 +131,9 @@ func parseTaskRun(id string) (run workflow.RunID, node int32, err error) {
 
 // taskRun gives the state of one task run.
 func (d *Direct) taskRun(ctx context.Context, run workflow.RunID, node int32) (*engine.TaskRunView, error) {
-	tasks, err := d.backend.TaskRuns(ctx, run)
-	if err != nil {
-		return nil, err
-	}
-	for i := range tasks {
-		if tasks[i].Node == node {
-			return &tasks[i], nil
-		}
+	task, err := d.backend.TaskRun(ctx, run, node)
+	if !errors.Is(err, engine.ErrNotFound) {
+		return &task, err
 	}
 	if _, err := d.backend.FindRun(ctx, run.String()); err != nil {
 		return nil, err

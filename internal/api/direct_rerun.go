@@ -3,13 +3,10 @@ package api
 import (
 	"context"
 	"fmt"
-	"maps"
-	"net/http"
 	"slices"
-	"strings"
+	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
-	"github.com/cyclonetix/cyclonetix/internal/nearest"
 	"github.com/cyclonetix/cyclonetix/internal/spec"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
@@ -35,31 +32,89 @@ func (d *Direct) Rerun(ctx context.Context, id string, request *Rerun) (*Schedul
 	if err != nil {
 		return nil, d.explain(ctx, "read the tasks of run "+id, err)
 	}
+	asked := d.repeat(ctx, &old, given, past, request)
+	submission, err := d.plan(ctx, asked)
+	if err != nil {
+		return nil, withResetHint(err, asked)
+	}
+	if given.Macros != nil && submission.Values.Macros != nil {
+		submission.Values.Macros.Seed = given.Macros.Seed
+	}
+	submission.RerunOf = old.ID
+	past.rerunAs(submission.Plan)
+	if (request.FailedOnly || request.FromTask != "") && past.hasUnheard() {
+		events, err := d.backend.Events(ctx, old.ID)
+		if err != nil {
+			return nil, d.explain(ctx, "read what happened to run "+id, err)
+		}
+		past.heardAt(events)
+	}
+	if submission.Options.Kept, err = past.kept(request); err != nil {
+		return nil, err
+	}
+	if submission.Values.Former, err = d.former(ctx, past, submission, given.Former); err != nil {
+		return nil, d.explain(ctx, "read what evaluation points of run "+id+" changed", err)
+	}
+	return d.submit(ctx, asked, submission)
+}
+
+// repeat is the order that a run came from. A run that an earlier version stored says less of it.
+func (d *Direct) repeat(ctx context.Context, old *engine.RunView, given *workflow.RunValues, past *past, request *Rerun) *order {
 	asked := &order{kind: spec.KindDAG, id: old.DAG, date: old.LogicalDate}
-	asked.settings.Context, asked.settings.IdempotencyKey = old.Context, request.IdempotencyKey
 	if old.ByOutcome {
 		asked.kind = spec.KindTask
-		asked.task.IgnoreDependencies = d.wasAlone(ctx, &old, len(past.nodes))
 	}
+	if old.Request != nil {
+		asked.ask(old.Request, !request.ResetParams)
+	} else {
+		asked.settings.Context = old.Context
+		asked.task.IgnoreDependencies = old.ByOutcome && d.wasAlone(ctx, old, len(past.nodes))
+	}
+	asked.settings.IdempotencyKey = request.IdempotencyKey
 	if given.Macros != nil {
 		asked.now = given.Macros.Time // what is kept was made with it
 	}
 	if !request.ResetParams {
 		asked.settings.EnvVars, asked.settings.Parameters = given.Env, flat(given.Parameters, given.Sensitive)
+		asked.sensitive = map[string]bool{} // they stay so, whatever the definitions say now
+		for key := range flat(given.Sensitive) {
+			asked.sensitive[key] = true
+		}
 	}
-	submission, err := d.plan(ctx, asked)
+	return asked
+}
+
+// former is what evaluation points that are kept had changed in the values of their run, or of one before it.
+func (d *Direct) former(ctx context.Context, past *past, submission *engine.Submission, earlier []workflow.FormerUpdate) ([]workflow.FormerUpdate, error) {
+	if len(submission.Options.Kept) == 0 {
+		return nil, nil
+	}
+	own, err := d.backend.Updates(ctx, past.run)
 	if err != nil {
-		return nil, withResetHint(err, request)
-	}
-	if given.Macros != nil && submission.Values.Macros != nil {
-		submission.Values.Macros.Seed = given.Macros.Seed
-	}
-	hide(&submission.Values, given.Sensitive)
-	submission.RerunOf = old.ID
-	if submission.Options.Kept, err = past.kept(submission.Plan, request); err != nil {
 		return nil, err
 	}
-	return d.submit(ctx, asked, submission)
+	kept := make(map[string]bool, len(submission.Options.Kept))
+	for _, node := range submission.Options.Kept {
+		kept[submission.Plan.Nodes[node.Node].Name] = true
+	}
+	var former []workflow.FormerUpdate
+	for i := range earlier {
+		if kept[earlier[i].Point] {
+			former = append(former, earlier[i])
+		}
+	}
+	names := make(map[int32]string, len(past.nodes))
+	for name, node := range past.nodes {
+		names[node.Node] = name
+	}
+	for i := range own {
+		points := past.makers(names[own[i].Node])
+		if len(points) == 0 || slices.ContainsFunc(points, func(name string) bool { return !kept[name] }) {
+			continue // it says so again, or is defined no more
+		}
+		former = append(former, workflow.FormerUpdate{Point: points[0], ValueUpdate: own[i].ValueUpdate})
+	}
+	return former, nil
 }
 
 // wasAlone tells whether a run by outcome left out what its task depends on: by the definitions that it was made
@@ -86,31 +141,19 @@ func flat(given ...map[string]map[string]workflow.Value) map[string]workflow.Val
 	return all
 }
 
-// hide keeps values sensitive that were so, whatever the definitions say now.
-func hide(values *workflow.RunValues, sensitive map[string]map[string]workflow.Value) {
-	for task, names := range sensitive {
-		for name := range names {
-			value, shown := values.Parameters[task][name]
-			if !shown {
-				continue
-			}
-			if values.Sensitive == nil {
-				values.Sensitive = map[string]map[string]workflow.Value{}
-			}
-			if values.Sensitive[task] == nil {
-				values.Sensitive[task] = map[string]workflow.Value{}
-			}
-			values.Sensitive[task][name] = value
-			delete(values.Parameters[task], name)
-		}
-	}
-	maps.DeleteFunc(values.Parameters, func(_ string, names map[string]workflow.Value) bool { return len(names) == 0 })
-}
-
-// withResetHint says how a run is repeated whose parameters are not known any more.
-func withResetHint(err error, request *Rerun) error {
+// withResetHint says how a run is repeated with which something was asked for that is not known any more.
+func withResetHint(err error, asked *order) error {
 	known, ok := err.(*Error) //nolint:errorlint // plan made it
-	if !ok || request.ResetParams || known.Details == nil || known.Details.Field != "parameters" {
+	if !ok || known.Details == nil {
+		return err
+	}
+	switch known.Details.Field {
+	case "parameters":
+	case "queue":
+		if asked.task.Queue == nil {
+			return err
+		}
+	default:
 		return err
 	}
 	hinted, details := *known, *known.Details
@@ -126,6 +169,11 @@ type past struct {
 	last  map[string]*engine.TaskRunView // by name without the iteration: the last one
 	// parents are names of nodes.
 	parents map[string][]string
+
+	plan    *workflow.Plan // of the new run
+	numbers nodeNumbers
+	begin   map[string]bool     // what a rerun from a task begins with
+	decided map[int32]time.Time // when evaluation points did
 }
 
 func (d *Direct) past(ctx context.Context, old *engine.RunView) (*past, error) {
@@ -155,108 +203,4 @@ func (d *Direct) past(ctx context.Context, old *engine.RunView) (*past, error) {
 		}
 	}
 	return p, nil
-}
-
-// kept are the nodes of a new plan whose work need not be done again. What was skipped stays so where all that it
-// waits for is kept; else it is decided anew.
-func (p *past) kept(plan *workflow.Plan, request *Rerun) ([]workflow.KeptNode, error) {
-	var again func(number int32) bool
-	switch {
-	case request.FromTask != "":
-		after, err := allAfter(plan, request.FromTask)
-		if err != nil {
-			return nil, err
-		}
-		again = func(number int32) bool { return after[number] }
-	case request.FailedOnly:
-		again = func(int32) bool { return false }
-	default:
-		return nil, nil
-	}
-	unfinished := p.unfinished(plan)
-	var kept []workflow.KeptNode
-	stays := make([]bool, len(plan.Nodes))
-	for i := range plan.Nodes { // each comes after those that it waits for
-		number, node := int32(i), &plan.Nodes[i] //nolint:gosec // bounded
-		before := p.last[node.Name]
-		if before == nil || again(number) || unfinished[node.Name] {
-			continue
-		}
-		switch before.Status {
-		case workflow.TaskCompleted:
-			kept = append(kept, workflow.KeptNode{Node: number, From: p.run, FromNode: before.Node})
-			stays[i] = true
-		case workflow.TaskSkipped:
-			if !slices.ContainsFunc(node.Dependencies, func(parent int32) bool { return !stays[parent] }) {
-				kept = append(kept, workflow.KeptNode{Node: number})
-				stays[i] = true
-			}
-		}
-	}
-	return kept, nil
-}
-
-// unfinished are the nodes of a new plan that completed, and after which the old run had nodes that the new
-// one has not and that did not complete: an evaluation point must choose them again, a task with items run them.
-func (p *past) unfinished(plan *workflow.Plan) map[string]bool {
-	planned := make(map[string]bool, len(plan.Nodes))
-	for i := range plan.Nodes {
-		planned[plan.Nodes[i].Name] = true
-	}
-	found, seen := map[string]bool{}, map[string]bool{}
-	var climb func(name string)
-	climb = func(name string) {
-		for _, parent := range p.parents[name] {
-			base := workflow.BaseName(parent)
-			if planned[base] {
-				found[base] = true
-			} else if !seen[parent] {
-				seen[parent] = true
-				climb(parent)
-			}
-		}
-	}
-	for _, node := range p.last {
-		ended := node.Status == workflow.TaskCompleted || node.Status == workflow.TaskSkipped
-		if !ended && !planned[node.Name] && !isItem(node.Name, planned) {
-			climb(node.Name)
-		}
-	}
-	return found
-}
-
-// isItem tells whether a node that a plan has not is of an item of a node that it has, which will expand it.
-func isItem(name string, planned map[string]bool) bool {
-	group, _, found := strings.Cut(workflow.BaseName(name), "[")
-	return found && planned[group]
-}
-
-// allAfter tells which nodes of a plan are of the task, or wait for one of it, directly or not.
-func allAfter(plan *workflow.Plan, task string) ([]bool, error) {
-	after := make([]bool, len(plan.Nodes))
-	known := false
-	base := workflow.BaseName(task)
-	for i := range plan.Nodes {
-		node := &plan.Nodes[i]
-		own := node.Name == base || plan.Specs[node.Spec].TaskID == base
-		known = known || own
-		after[i] = own || slices.ContainsFunc(node.Dependencies, func(parent int32) bool { return after[parent] })
-	}
-	if known {
-		return after, nil
-	}
-	near := nearest.Names(task, func(yield func(string) bool) {
-		for i := range plan.Nodes {
-			if !yield(plan.Nodes[i].Name) {
-				return
-			}
-		}
-	})
-	message := fmt.Sprintf("from_task: the run has no task %q", task)
-	if len(near) > 0 {
-		message += fmt.Sprintf(": did you mean %q?", near[0])
-	}
-	return nil, &Error{
-		Status: http.StatusUnprocessableEntity, Code: CodeInvalid, Message: message, Details: &Details{Field: "from_task", Nearest: near},
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -28,13 +29,23 @@ const rerunTasks = `
 - {id: extra, command: "true"}
 - {id: list, command: "true", for_each: [a, b]}
 - {id: all, command: "true", dependencies: [list]}
+- {id: names, command: "true"}
+- {id: each, command: "true", dependencies: [names], for_each: "${tasks.names.list}"}
+- {id: sum, command: "true", dependencies: [each]}
+- {id: chosen, command: "true", dependencies: [judge]}
+- {id: needs, command: "true", dependencies: [judge, work]}
+- {id: jury, command: "true", evaluation_point: true}
+- {id: verdict, command: "true", dependencies: [judge, jury]}
 `
 
 const rerunDAGs = `
 - {id: loop, max_active_runs: 3, variables: {PLACE: here}, tasks: [{id: work}, {id: judge}, {id: after}, {id: other}]}
+- {id: choice, tasks: [{id: judge, dependencies: []}, {id: work}, {id: chosen}, {id: needs}]}
+- {id: two, tasks: [{id: judge, dependencies: []}, {id: jury}, {id: verdict}]}
 `
 
-// ended gives a backend with a run that has ended: its task runs as "NAME STATUS" or "NAME STATUS < PARENTS".
+// ended gives a backend with a run that has ended: its task runs as "NAME STATUS" or "NAME STATUS < PARENTS"; not_chosen is
+// skipped for that cause.
 func ended(t *testing.T, dag string, byOutcome bool, tasks ...string) *backend {
 	t.Helper()
 	b := newBackend(t)
@@ -46,13 +57,17 @@ func ended(t *testing.T, dag string, byOutcome bool, tasks ...string) *backend {
 	numbers := map[string]int32{}
 	for i, text := range tasks {
 		words := strings.Fields(text)
+		cause := workflow.CauseNone
+		if words[1] == "not_chosen" {
+			words[1], cause = "skipped", workflow.CauseNotChosen
+		}
 		status, err := workflow.ParseTaskStatus(words[1])
 		if err != nil {
 			t.Fatal(err)
 		}
 		number := int32(i) //nolint:gosec // a few
 		numbers[words[0]] = number
-		b.tasks = append(b.tasks, engine.TaskRunView{Node: number, Name: words[0], TaskID: workflow.BaseName(words[0]), Status: status})
+		b.tasks = append(b.tasks, engine.TaskRunView{Node: number, Name: words[0], TaskID: workflow.BaseName(words[0]), Status: status, Cause: cause})
 		node := engine.PlanNode{Node: number, Name: words[0]}
 		for _, parent := range words[min(3, len(words)):] {
 			node.Dependencies = append(node.Dependencies, numbers[parent])
@@ -76,6 +91,8 @@ func keptBy(t *testing.T, b *backend, request api.Rerun) []string {
 	for _, kept := range made.Options.Kept {
 		name := made.Plan.Nodes[kept.Node].Name
 		switch {
+		case kept.NotChosen:
+			name += " not chosen"
 		case kept.From.IsZero():
 			name += " skipped"
 		case kept.From != runID:
@@ -107,9 +124,33 @@ func TestRerunKeeps(t *testing.T) {
 		{"a node that was not there", "", "end", []string{"top completed", "gone completed", "old completed", "end completed"}, api.Rerun{FailedOnly: true}, []string{"top from 0", "end from 3"}},
 		{
 			"what an evaluation point did not choose stays so", "loop", "",
+			[]string{"work completed", "judge completed < work", "after failed < judge", "other not_chosen < judge"},
+			api.Rerun{FailedOnly: true},
+			[]string{"work from 0", "judge from 1", "other not chosen"},
+		},
+		{
+			"what was skipped by its rule after an evaluation point stays so", "loop", "",
 			[]string{"work completed", "judge completed < work", "after failed < judge", "other skipped < judge"},
 			api.Rerun{FailedOnly: true},
 			[]string{"work from 0", "judge from 1", "other skipped"},
+		},
+		{
+			"what was not chosen stays so when another task that it waits for runs again", "choice", "",
+			[]string{"judge completed", "work failed", "chosen completed < judge", "needs not_chosen < judge work"},
+			api.Rerun{FailedOnly: true},
+			[]string{"judge from 0", "chosen from 2", "needs not chosen"},
+		},
+		{
+			"also where that task is the one to begin with", "choice", "",
+			[]string{"judge completed", "work completed", "chosen completed < judge", "needs not_chosen < judge work"},
+			api.Rerun{FromTask: "work"},
+			[]string{"judge from 0", "chosen from 2", "needs not chosen"},
+		},
+		{
+			"where one of two that did not choose decides anew, both do", "two", "",
+			[]string{"judge completed", "jury completed", "work failed", "verdict not_chosen < judge jury"},
+			api.Rerun{FromTask: "jury"},
+			nil,
 		},
 		{
 			"an evaluation point that failed decides anew", "loop", "",
@@ -146,6 +187,24 @@ func TestRerunKeeps(t *testing.T) {
 			[]string{"work completed", "judge completed < work", "after failed < judge", "other skipped < judge", "extra completed < judge"},
 			api.Rerun{FailedOnly: true},
 			[]string{"work from 0", "judge from 1", "other skipped"},
+		},
+		{
+			"from a task that an evaluation point added: that decides anew", "loop", "",
+			[]string{"work completed", "judge completed < work", "after completed < judge", "other not_chosen < judge", "extra completed < judge"},
+			api.Rerun{FromTask: "extra"},
+			[]string{"work from 0"},
+		},
+		{
+			"an added task after the one to begin with is added anew", "loop", "",
+			[]string{"work completed", "judge completed < work", "after completed < judge", "other not_chosen < judge", "extra completed < judge after"},
+			api.Rerun{FromTask: "after"},
+			[]string{"work from 0"},
+		},
+		{
+			"from an item of an output: all items run again", "", "sum",
+			[]string{"names completed", "each completed < each[0] each[1]", "sum completed < each", "each[0] completed < names", "each[1] completed < names"},
+			api.Rerun{FromTask: "each[1]"},
+			[]string{"names from 0"},
 		},
 		{
 			"items", "", "all", []string{"list[0] completed", "list[1] failed", "list failed", "all upstream_failed"},
@@ -277,5 +336,142 @@ func TestRerunErrors(t *testing.T) {
 				t.Errorf("submitted %+v", test.backend.submitted)
 			}
 		})
+	}
+}
+
+func TestRerunKeepsWhatEvaluationPointsChanged(t *testing.T) {
+	t.Parallel()
+	update := func(value string) workflow.ValueUpdate {
+		return workflow.ValueUpdate{Variables: map[string]workflow.Value{"A": workflow.StringValue(value)}}
+	}
+	tasks := []string{"work completed", "judge completed < work", "after failed < judge", "other skipped < judge", "extra completed < judge", "judge#2 completed < judge"}
+	for _, test := range []struct {
+		name    string
+		dag     string
+		tasks   []string
+		request api.Rerun
+		updates string
+	}{
+		{"of a point that is kept, in all its iterations, and of one that it added", "loop", tasks, api.Rerun{FailedOnly: true}, "judge:former judge:1 judge:4 judge:5 "},
+		{"not of one that decides anew", "loop", tasks, api.Rerun{FromTask: "judge"}, ""},
+		{"not where nothing is kept", "loop", tasks, api.Rerun{}, ""},
+		{"of those that are kept alone", "two", []string{"judge completed", "jury completed", "work failed", "verdict failed < judge jury"}, api.Rerun{FromTask: "jury"}, "judge:former judge:0 "},
+	} {
+		b := ended(t, test.dag, false, test.tasks...)
+		b.given.Former = []workflow.FormerUpdate{{Point: "judge", ValueUpdate: update("former")}, {Point: "gone", ValueUpdate: update("gone")}}
+		for _, node := range []int32{0, 1, 4, 5} {
+			if int(node) < len(b.tasks) && b.tasks[node].Name != "work" {
+				b.updates = append(b.updates, workflow.PointUpdate{Node: node, ValueUpdate: update(fmt.Sprint(node))})
+			}
+		}
+		if _, err := newDirect(b).Rerun(t.Context(), "mine", &test.request); err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, former := range b.submitted[0].Values.Former {
+			got += former.Point + ":" + former.Variables["A"].Env() + " "
+		}
+		if got != test.updates {
+			t.Errorf("%s: the updates are %s, wanted %s", test.name, got, test.updates)
+		}
+	}
+}
+
+func TestRerunAsksForTheSame(t *testing.T) {
+	t.Parallel()
+	request := &engine.Request{
+		Context: "prod", Priority: new(1), MaxParallel: new(2), TimeoutSeconds: new(3.0), Queue: new("slow"), Retries: new(4), RetryDelaySeconds: new(5.0),
+	}
+	b := ended(t, "end", true, "top completed", "one failed", "two completed", "end upstream_failed")
+	b.define(t, spec.KindContext, contextsYAML)
+	b.run.Request, b.run.Context = request, "prod"
+	if _, err := newDirect(b).Rerun(t.Context(), "mine", &api.Rerun{}); err != nil {
+		t.Fatal(err)
+	}
+	made := b.submitted[0]
+	target := made.Plan.Specs[made.Plan.Nodes[len(made.Plan.Nodes)-1].Spec]
+	if !reflect.DeepEqual(made.Request, *request) || made.Options.MaxParallel != 2 || made.Options.Priority != 1 || target.Queue != "slow" || target.Priority != 1 ||
+		target.TimeoutSeconds != 3 || target.Retries.Count != 4 || target.Retries.DelaySeconds != 5 || made.Values.Variables["REGION"] != `"eu"` {
+		t.Errorf("made %+v", made)
+	}
+	if _, err := newDirect(b).Rerun(t.Context(), "mine", &api.Rerun{ResetParams: true}); err != nil {
+		t.Fatal(err)
+	}
+	if made := b.submitted[1]; !reflect.DeepEqual(made.Request, engine.Request{Context: "prod"}) || made.Options.MaxParallel != 0 {
+		t.Errorf("without overrides made %+v", made)
+	}
+	// What nobody asked for is that of today.
+	b.run.Request, b.run.Context = &engine.Request{}, "gone"
+	if _, err := newDirect(b).Rerun(t.Context(), "mine", &api.Rerun{}); err != nil || b.submitted[2].Context != "" {
+		t.Errorf("the context is %q, %v", b.submitted[len(b.submitted)-1].Context, err)
+	}
+	// Of a run from before it is not known.
+	b.run.Request, b.run.Context = nil, "prod"
+	if _, err := newDirect(b).Rerun(t.Context(), "mine", &api.Rerun{}); err != nil || b.submitted[3].Context != "prod" {
+		t.Errorf("the context is %q, %v", b.submitted[len(b.submitted)-1].Context, err)
+	}
+	b.run.Request = &engine.Request{Queue: new("gone")}
+	var got *api.Error
+	if _, err := newDirect(b).Rerun(t.Context(), "mine", &api.Rerun{}); !errors.As(err, &got) || !strings.Contains(got.Hint(), "--reset-params") {
+		t.Errorf("a queue that is gone gives %v", err)
+	}
+}
+
+// Iterations are task runs, too: their number does not tell whether a task ran alone.
+func TestRerunOfATaskAloneThatIterated(t *testing.T) {
+	t.Parallel()
+	b := ended(t, "judge", true, "judge failed", "judge#2 failed", "judge#3 failed")
+	b.run.Request = &engine.Request{IgnoreDependencies: true}
+	if _, err := newDirect(b).Rerun(t.Context(), "mine", &api.Rerun{ResetParams: true}); err != nil {
+		t.Fatal(err)
+	}
+	if made := b.submitted[0]; len(made.Plan.Nodes) != 1 || !made.Request.IgnoreDependencies {
+		t.Errorf("made a run of %d tasks", len(made.Plan.Nodes))
+	}
+}
+
+// A value that was given for a sensitive parameter is in no error either, once the parameter is sensitive no more.
+func TestRerunShowsNoFormerSecret(t *testing.T) {
+	t.Parallel()
+	for _, parameter := range []string{
+		`{validation: "[0-9]+"}`, `{options: [one, two]}`, `{default: "7", validation: "[0-9]+"}`,
+	} {
+		b := ended(t, "top", true, "top completed")
+		b.given.Sensitive = map[string]map[string]workflow.Value{"top": {"KEY": `"hunter2"`}}
+		b.definitions = nil
+		b.define(t, spec.KindTask, `{id: top, command: "true", parameters: {KEY: `+parameter+`}}`)
+		_, err := newDirect(b).Rerun(t.Context(), "mine", &api.Rerun{})
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", parameter, err)
+		}
+	}
+}
+
+// Whether an evaluation point had chosen what ended before it decided, nobody knows: it decides anew.
+func TestRerunOfAPointThatWasNotHeard(t *testing.T) {
+	t.Parallel()
+	begin := runID.Time()
+	for _, test := range []struct {
+		name           string
+		needs          string // how that ended
+		ended, decided time.Duration
+		kept           []string
+	}{
+		{"before it decided", "upstream_failed", 1, 2, []string{"chosen from 2"}},
+		{"by a cancel before it decided", "cancelled", 1, 2, []string{"chosen from 2"}},
+		{"after it decided", "upstream_failed", 3, 2, []string{"judge from 0", "chosen from 2"}},
+		{"and nothing changes for it", "skipped", 1, 2, []string{"judge from 0", "work from 1", "chosen from 2", "needs skipped"}},
+		{"and is known", "not_chosen", 1, 2, []string{"judge from 0", "chosen from 2", "needs not chosen"}},
+	} {
+		work := "failed"
+		if test.needs == "skipped" {
+			work = "completed"
+		}
+		b := ended(t, "choice", false, "judge completed", "work "+work, "chosen completed < judge", "needs "+test.needs+" < judge work")
+		b.tasks[0].Attempt, b.tasks[0].EndTime, b.tasks[3].EndTime = 1, begin, begin.Add(test.ended)
+		b.events = []engine.EventView{{Kind: "evaluate", Node: 0, At: begin.Add(test.decided)}}
+		if got := keptBy(t, b, api.Rerun{FailedOnly: true}); !slices.Equal(got, test.kept) {
+			t.Errorf("%s: kept %q, wanted %q", test.name, got, test.kept)
+		}
 	}
 }

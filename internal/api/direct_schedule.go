@@ -21,6 +21,8 @@ type order struct {
 	id       string
 	settings Settings
 	task     TaskSettings // of a task
+	// sensitive are keys of settings.Parameters whose values are shown nowhere, whatever the definitions say.
+	sensitive map[string]bool
 	// now and date are the times of the run's macros; zero for the backend's now, and for none.
 	now, date time.Time
 }
@@ -54,22 +56,32 @@ func (d *Direct) Plan(ctx context.Context, request *PlanRequest) (*Plan, error) 
 	case request.DAGID != "":
 		asked.kind, asked.id = spec.KindDAG, request.DAGID
 	}
-	planned, err := d.plan(ctx, &asked)
+	planned, err := d.planFresh(ctx, &asked)
 	if err != nil {
 		return nil, err
 	}
-	return &Plan{TaskID: request.TaskID, DAGID: request.DAGID, Tasks: planTasks(planned.Plan)}, nil
+	tasks := planTasks(planned.Plan)
+	for _, kept := range planned.Options.Kept {
+		tasks[kept.Node].Kept = true
+	}
+	return &Plan{TaskID: request.TaskID, DAGID: request.DAGID, Tasks: tasks}, nil
 }
 
 func (d *Direct) schedule(ctx context.Context, asked *order) (*Scheduled, error) {
-	submission, err := d.plan(ctx, asked)
-	if err == nil && asked.kind == spec.KindTask && !asked.task.IgnoreDependencies {
-		err = d.reuse(ctx, submission)
-	}
+	submission, err := d.planFresh(ctx, asked)
 	if err != nil {
 		return nil, err
 	}
 	return d.submit(ctx, asked, submission)
+}
+
+// planFresh is plan, and keeps what earlier runs did and is fresh.
+func (d *Direct) planFresh(ctx context.Context, asked *order) (*engine.Submission, error) {
+	submission, err := d.plan(ctx, asked)
+	if err == nil && asked.kind == spec.KindTask && !asked.task.IgnoreDependencies {
+		err = d.reuse(ctx, submission)
+	}
+	return submission, err
 }
 
 // submit starts the run.
@@ -147,7 +159,7 @@ func (d *Direct) plan(ctx context.Context, asked *order) (*engine.Submission, er
 func (d *Direct) graph(asked *order, catalog *spec.Catalog) (submission *engine.Submission, err error) {
 	submission = &engine.Submission{
 		Name: asked.settings.RunID, IdempotencyKey: asked.settings.IdempotencyKey, Context: asked.settings.Context,
-		Actor: d.options.Actor, Cause: d.options.Cause,
+		Request: asked.request(), Actor: d.options.Actor, Cause: d.options.Cause,
 	}
 	switch {
 	case asked.kind == spec.KindDAG:
@@ -188,7 +200,7 @@ func (d *Direct) fill(asked *order, catalog *spec.Catalog, submission *engine.Su
 	submission.Values, err = catalog.Values(spec.Request{
 		Plan: submission.Plan, DAGID: submission.DAG, Context: asked.settings.Context, DefaultContext: d.options.DefaultContext,
 		ParameterSets: asked.settings.ParameterSets, Parameters: asked.settings.Parameters, Env: asked.settings.EnvVars,
-		Now: now, LogicalDate: asked.date,
+		Sensitive: asked.sensitive, Now: now, LogicalDate: asked.date,
 	})
 	if err != nil {
 		return unplannable(asked, err)

@@ -38,6 +38,8 @@ type backend struct {
 	commands    []engine.Command
 	onCommand   func(*backend) error // called with the lock held
 	given       workflow.RunValues
+	updates     []workflow.PointUpdate
+	since       time.Time // of what was asked for last
 	events      []engine.EventView
 	onQuietLog  func(*backend) // when a log has no more to give
 }
@@ -97,6 +99,30 @@ func (b *backend) FindRun(_ context.Context, id string) (engine.RunView, error) 
 
 func (b *backend) Runs(_ context.Context, filter engine.RunFilter) (engine.RunList, error) {
 	return engine.RunList{Runs: []engine.RunView{b.run}, Total: filter.Limit}, b.err
+}
+
+func (b *backend) Outcomes(_ context.Context, since time.Time, _ int) ([]engine.RunView, error) {
+	b.since = since
+	if !b.run.ByOutcome {
+		return nil, b.err
+	}
+	return []engine.RunView{b.run}, b.err
+}
+
+func (b *backend) Updates(context.Context, workflow.RunID) ([]workflow.PointUpdate, error) {
+	return b.updates, b.err
+}
+
+func (b *backend) TaskRun(_ context.Context, _ workflow.RunID, node int32) (engine.TaskRunView, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err == nil && (node < 0 || int(node) >= len(b.tasks)) {
+		return engine.TaskRunView{}, engine.ErrNotFound
+	}
+	if b.err != nil {
+		return engine.TaskRunView{}, b.err
+	}
+	return b.tasks[node], nil
 }
 
 func (b *backend) TaskRuns(context.Context, workflow.RunID) ([]engine.TaskRunView, error) {

@@ -81,6 +81,7 @@ func (o *order) override(submission *engine.Submission) {
 		submission.Plan.Specs[number] = &changed
 	}
 	if s.Priority != nil {
+		submission.Options.Priority = *s.Priority
 		for number := range submission.Plan.Specs {
 			change(int32(number), func(one *workflow.TaskSpec) { one.Priority = *s.Priority }) //nolint:gosec // bounded
 		}
@@ -105,6 +106,26 @@ func (o *order) override(submission *engine.Submission) {
 			set(&one.Retries.DelaySeconds, t.RetryDelaySeconds)
 		})
 	}
+}
+
+// request is what was asked for beside parameters and environment, as a rerun needs to know it.
+func (o *order) request() engine.Request {
+	s, t := &o.settings, &o.task
+	return engine.Request{
+		Context: s.Context, Priority: s.Priority, MaxParallel: s.MaxParallel, TimeoutSeconds: s.TimeoutSeconds,
+		Queue: t.Queue, Retries: t.Retries, RetryDelaySeconds: t.RetryDelaySeconds, IgnoreDependencies: t.IgnoreDependencies,
+	}
+}
+
+// ask asks for what was asked for before. Without overrides it is the context alone, and whether the task runs alone.
+func (o *order) ask(former *engine.Request, overrides bool) {
+	s, t := &o.settings, &o.task
+	s.Context, t.IgnoreDependencies = former.Context, former.IgnoreDependencies
+	if !overrides {
+		return
+	}
+	s.Priority, s.MaxParallel, s.TimeoutSeconds = former.Priority, former.MaxParallel, former.TimeoutSeconds
+	t.Queue, t.Retries, t.RetryDelaySeconds = former.Queue, former.Retries, former.RetryDelaySeconds
 }
 
 func set[T any](into, given *T) {

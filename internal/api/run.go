@@ -59,7 +59,7 @@ type Run struct {
 	FailedTasks     int      `json:"failed_tasks"`
 	// LogicalDate is the time that a scheduled run or one of a backfill is for.
 	LogicalDate time.Time `json:"logical_date,omitzero"`
-	// RerunOf is the run that it repeats.
+	// RerunOf is the run that it repeats: its custom id where there is one.
 	RerunOf string `json:"rerun_of,omitempty"`
 	Tasks   []Task `json:"tasks,omitempty"`
 }
@@ -120,18 +120,14 @@ type Cancelled struct {
 }
 
 func runOf(view *engine.RunView) Run {
-	run := Run{
+	return Run{
 		RunID: view.Name, DAGRunID: view.Name, DAGID: view.DAG, ByOutcome: view.ByOutcome, Context: view.Context,
 		Status: view.Status, Reason: view.Reason, Actor: view.Actor, Cause: view.Cause,
 		CreatedTime: utc(view.CreatedAt), StartTime: utc(view.StartTime), EndTime: utc(view.EndTime), CancelTime: utc(view.CancelTime),
 		DurationSeconds: duration(view.StartTime, view.EndTime),
 		TaskCount:       view.TaskCount, CompletedTasks: view.CompletedTasks, FailedTasks: view.FailedTasks,
-		LogicalDate: utc(view.LogicalDate),
+		LogicalDate: utc(view.LogicalDate), RerunOf: view.RerunOfName,
 	}
-	if !view.RerunOf.IsZero() {
-		run.RerunOf = view.RerunOf.String()
-	}
-	return run
 }
 
 func taskOf(run workflow.RunID, view *engine.TaskRunView) Task {

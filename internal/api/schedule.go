@@ -96,6 +96,8 @@ type PlanTask struct {
 	TaskID   string `json:"task_id"`
 	Queue    string `json:"queue"`
 	Priority int    `json:"priority"`
+	// Kept tells that it would not run: an earlier success is fresh enough, or nobody needs its work then.
+	Kept bool `json:"kept,omitempty"`
 	// Level is the number of steps before it on the longest way from a task without dependencies.
 	Level        int      `json:"level"`
 	Dependencies []string `json:"dependencies"`

@@ -107,6 +107,59 @@ var valueTests = []test{
 		w.takeOver()
 		w.wantUpdates(w.details(run.ID).Values, first.ValueUpdate, second.ValueUpdate)
 	}},
+	{name: "of what changed it is known by which evaluation point", run: func(w *world) {
+		run := w.start(deciding(planOf("one", "two", "after: one two"), 0, 1))
+		update := func(value workflow.Value) workflow.Evaluation {
+			return workflow.Evaluation{ValueUpdate: workflow.ValueUpdate{Variables: map[string]workflow.Value{"A": value}}}
+		}
+		w.advance(run, nil, w.evaluated(run, 1, update(`1`)), w.evaluated(run, 0, update(`2`)))
+		w.advance(run, nil, asked(workflow.EventRetry, 1))
+		w.advance(run, nil, w.evaluated(run, 1, update(`3`)))
+		if run.Version != 3 {
+			w.Errorf("the version is %d", run.Version)
+		}
+		w.wantStored(run)
+		updates, err := w.backend.Updates(w.ctx, run.ID)
+		w.must(err, "read the updates")
+		var got []string
+		for i := range updates {
+			got = append(got, fmt.Sprintf("%d:%s", updates[i].Node, updates[i].Variables["A"]))
+		}
+		if !slices.Equal(got, []string{"1:1", "0:2", "1:3"}) {
+			w.Errorf("the updates are %s", got)
+		}
+	}},
+	{name: "what evaluation points of a former run changed is under what those of this one change", run: func(w *world) {
+		of := submission(deciding(planOf("one", "two: one", "three: two"), 1))
+		former := workflow.ValueUpdate{
+			Variables: map[string]workflow.Value{"A": `1`}, Parameters: map[string]map[string]workflow.Value{"three": {"P": `[1]`}},
+		}
+		of.Values.Former = []workflow.FormerUpdate{{Point: "zero", ValueUpdate: former}}
+		run := w.startOf(of)
+		w.advance(run, nil, w.completed(member(run, 0)))
+		own := workflow.Evaluation{ValueUpdate: workflow.ValueUpdate{Variables: map[string]workflow.Value{"A": `2`}}}
+		w.advance(run, nil, w.evaluated(run, 1, own))
+		w.takeOver()
+		w.wantStored(run)
+		given, err := w.backend.Given(w.ctx, run.ID)
+		w.must(err, "read the values")
+		session := w.agent("one")
+		var seen *workflow.RunValues
+		for _, delivery := range w.claim(session, 9, 0) {
+			seen = delivery.Tasks[0].Run.Values
+		}
+		for reader, values := range map[string]*workflow.RunValues{"a rerun": given, "the writer": w.details(run.ID).Values, "the agent": seen} {
+			if textOf(values) != textOf(of.Values) {
+				w.Errorf("%s reads %s, should read %s", reader, textOf(values), textOf(of.Values))
+			}
+		}
+		w.wantUpdates(seen, own.ValueUpdate)
+		updates, err := w.backend.Updates(w.ctx, run.ID)
+		w.must(err, "read the updates")
+		if len(updates) != 1 || updates[0].Node != 1 {
+			w.Errorf("the updates are %+v", updates)
+		}
+	}},
 	{name: "updates of two evaluation points in one commit are both stored", run: func(w *world) {
 		of := submission(deciding(planOf("one", "two", "after: one two"), 0, 1))
 		of.Values.Variables = map[string]workflow.Value{"A": `0`}

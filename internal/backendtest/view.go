@@ -2,6 +2,7 @@ package backendtest
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"time"
 
@@ -68,6 +69,88 @@ var viewTests = []test{
 			w.must(err, "list runs")
 			if got := idsOf(list); !slices.Equal(got, test.want) || list.Total != len(test.want) {
 				w.Errorf("%s: the list is %v of %d, should be %v", test.name, got, list.Total, test.want)
+			}
+		}
+	}},
+	{name: "the newest runs by outcome are listed", run: func(w *world) {
+		var ids []workflow.RunID
+		var times []time.Time
+		for number := range 6 {
+			of := submission(planOf("a"))
+			if number%2 == 0 {
+				of.DAG, of.Task = "", "a"
+			}
+			made := w.submit(of)[0]
+			ids, times = append(ids, made.ID), append(times, made.ID.Time())
+			time.Sleep(2 * time.Millisecond) // the ids of one millisecond have no order
+		}
+		for _, test := range []struct {
+			since time.Time
+			limit int
+			want  []workflow.RunID
+		}{
+			{times[0], 9, []workflow.RunID{ids[4], ids[2], ids[0]}},
+			{times[0], 2, []workflow.RunID{ids[4], ids[2]}},
+			{times[1], 9, []workflow.RunID{ids[4], ids[2]}},
+			{times[5], 9, nil},
+		} {
+			views, err := w.backend.Outcomes(w.ctx, test.since, test.limit)
+			w.must(err, "list runs by outcome")
+			if got := idsOf(engine.RunList{Runs: views}); !slices.Equal(got, test.want) {
+				w.Errorf("since %v, at most %d: the list is %v, should be %v", test.since, test.limit, got, test.want)
+			}
+		}
+	}},
+	{name: "what was asked for with a run is read again", run: func(w *world) {
+		one, half, queue := 1, 0.5, "gpu"
+		full := submission(planOf("a"))
+		full.Request = engine.Request{
+			Context: "prod", Priority: &one, MaxParallel: &one, TimeoutSeconds: &half, Queue: &queue, Retries: &one, RetryDelaySeconds: &half, IgnoreDependencies: true,
+		}
+		for _, of := range []engine.Submission{full, submission(planOf("a"))} {
+			if got := w.view(w.submit(of)[0].ID).Request; got == nil || !reflect.DeepEqual(*got, of.Request) {
+				w.Errorf("%s was asked for, and is read as %s", textOf(of.Request), textOf(got))
+			}
+		}
+	}},
+	{name: "the run that another repeats is named as people name it", run: func(w *world) {
+		of := submission(planOf("a"))
+		plain := w.submit(of)[0]
+		of.Name = "mine"
+		named := w.submit(of)[0]
+		of.Name, of.RerunOf = "", workflow.NewRunID(w.open().Now(), 1) // one that retention has dropped
+		gone := w.submit(of)[0]
+		for _, test := range []struct {
+			of   workflow.RunID
+			name string
+		}{{plain.ID, plain.Name}, {named.ID, "mine"}, {gone.ID, gone.Name}, {of.RerunOf, of.RerunOf.String()}, {workflow.RunID{}, ""}} {
+			of.RerunOf = test.of
+			if view := w.view(w.submit(of)[0].ID); view.RerunOf != test.of || view.RerunOfName != test.name {
+				w.Errorf("a run that repeats %s is seen as one of %s, %q", test.of, view.RerunOf, view.RerunOfName)
+			}
+		}
+	}},
+	{name: "a task run is seen alone as among the others", run: func(w *world) {
+		run := w.start(planOf("a", "b", "c: a", "d: b"))
+		session := w.agent("one")
+		w.claim(session, 1, 0)
+		w.advance(run, nil, w.failed(member(run, 1), 3))
+		for _, listed := range w.tasks(run.ID) {
+			alone, err := w.backend.TaskRun(w.ctx, run.ID, listed.Node)
+			w.must(err, "read a task run")
+			if !reflect.DeepEqual(alone, listed) {
+				w.Errorf("it is seen as %+v, and among the others as %+v", alone, listed)
+			}
+		}
+	}},
+	{name: "a task run that is not there is an error", run: func(w *world) {
+		run := w.start(planOf("a"))
+		for _, of := range []struct {
+			run  workflow.RunID
+			node int32
+		}{{run.ID, 1}, {run.ID, -1}, {workflow.NewRunID(w.now(), 1), 0}} {
+			if view, err := w.backend.TaskRun(w.ctx, of.run, of.node); !errors.Is(err, engine.ErrNotFound) {
+				w.Errorf("task run %s gives %+v, %v", workflow.TaskRunID(of.run, of.node), view, err)
 			}
 		}
 	}},

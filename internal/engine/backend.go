@@ -43,6 +43,8 @@ type Submission struct {
 	Context   string
 	Plan      *workflow.Plan
 	Values    workflow.RunValues
+	// Request is what was asked for, as far as it is in Plan and Options or stands for the context: kept for a rerun.
+	Request Request
 	// Options are the rules that the run is under.
 	Options workflow.RunOptions
 	// Pin draws the run's bucket by this text, so that all runs with the same are in one bucket; empty for chance.
@@ -53,6 +55,20 @@ type Submission struct {
 	Revision int64
 	// Actor is who asked for it, Cause what made them ("cli", "api", "schedule").
 	Actor, Cause string
+}
+
+// Request is what someone asked for who started a run, over what is defined, beside parameters and environment. Nil and
+// empty fields leave what is defined.
+type Request struct {
+	Context           string   `json:"context,omitempty"`
+	Priority          *int     `json:"priority,omitempty"`
+	MaxParallel       *int     `json:"max_parallel,omitempty"`
+	TimeoutSeconds    *float64 `json:"timeout_seconds,omitempty"`
+	Queue             *string  `json:"queue,omitempty"`
+	Retries           *int     `json:"retries,omitempty"`
+	RetryDelaySeconds *float64 `json:"retry_delay_seconds,omitempty"`
+	// IgnoreDependencies is for a run by outcome: the task alone.
+	IgnoreDependencies bool `json:"ignore_dependencies,omitempty"`
 }
 
 // Submitted is the answer to a submission.

@@ -13,6 +13,10 @@ type Reader interface {
 	FindRun(ctx context.Context, id string) (RunView, error)
 	// Runs lists runs, newest first.
 	Runs(ctx context.Context, filter RunFilter) (RunList, error)
+	// Outcomes lists the newest runs by outcome that were made since a time, newest first, at most limit.
+	Outcomes(ctx context.Context, since time.Time, limit int) ([]RunView, error)
+	// TaskRun gives one task run. Error: ErrNotFound.
+	TaskRun(ctx context.Context, run workflow.RunID, node int32) (TaskRunView, error)
 	// TaskRuns lists the task runs of a run by node, those that are pending too.
 	TaskRuns(ctx context.Context, run workflow.RunID) ([]TaskRunView, error)
 	// Plan gives the graph of a run.
@@ -21,6 +25,9 @@ type Reader interface {
 	Events(ctx context.Context, run workflow.RunID) ([]EventView, error)
 	// Given gives the values that the run was made with, the sensitive ones too: for a rerun, not for people.
 	Given(ctx context.Context, run workflow.RunID) (*workflow.RunValues, error)
+	// Updates gives what evaluation points of the run changed in its values, in order. Those are left out of which it is not
+	// known what point they are of, because they were stored by an earlier version.
+	Updates(ctx context.Context, run workflow.RunID) ([]workflow.PointUpdate, error)
 	// Logs gives chunks of a task run's log after the given place, in order, at most limit.
 	Logs(ctx context.Context, run workflow.RunID, node int32, after LogPlace, limit int) ([]LogChunk, error)
 	// Queues lists the queues that hold or held tasks.
@@ -70,8 +77,12 @@ type RunView struct {
 	Revision                                  int64
 	// LogicalDate is the time that it was scheduled for; zero for none.
 	LogicalDate time.Time
-	// RerunOf is the run that it repeats; zero for none.
-	RerunOf workflow.RunID
+	// RerunOf is the run that it repeats; zero for none. RerunOfName is its id to the outside, or its UUID once retention has
+	// dropped it; empty for none.
+	RerunOf     workflow.RunID
+	RerunOfName string
+	// Request is what was asked for; nil for a run that an earlier version stored.
+	Request *Request
 }
 
 // TaskRunView is a task run as people see it.

@@ -201,7 +201,7 @@ func (r *run) checkValues(change *workflow.Change) error {
 	switch {
 	case change.Run != nil && change.Run.Version < r.state.Version:
 		return refuse("the version of the values of run %s goes back from %d to %d", r.id, r.state.Version, change.Run.Version)
-	case change.Update != nil && (change.Run == nil || change.Run.Version == r.state.Version):
+	case len(change.Updates) > 0 && (change.Run == nil || change.Run.Version-r.state.Version < int32(len(change.Updates))): //nolint:gosec // a number of nodes
 		return refuse("the values of run %s change without a new version", r.id)
 	}
 	return nil

@@ -82,8 +82,8 @@ func (b *Backend) store(change *workflow.Change) {
 	for _, output := range change.Outputs {
 		r.setOutput(output.Node, output.Body)
 	}
-	if change.Update != nil {
-		r.updates = append(r.updates, cloneUpdate(change.Update))
+	for i := range change.Updates {
+		r.updates = append(r.updates, workflow.PointUpdate{Node: change.Updates[i].Node, ValueUpdate: cloneUpdate(&change.Updates[i].ValueUpdate)})
 	}
 	for i := range change.Attempts {
 		r.supersede(change.Attempts[i], false)

@@ -28,16 +28,24 @@ func (b *Backend) FindRun(ctx context.Context, id string) (engine.RunView, error
 		}
 		found = parsed
 	}
-	return b.runs[found].view(), nil
+	return b.view(b.runs[found]), nil
 }
 
-func (r *run) view() engine.RunView {
+func (b *Backend) view(r *run) engine.RunView {
+	repeats := ""
+	switch former := b.runs[r.rerunOf]; {
+	case former != nil:
+		repeats = former.publicName()
+	case !r.rerunOf.IsZero():
+		repeats = r.rerunOf.String()
+	}
+	request := r.request
 	return engine.RunView{
 		ID: r.id, Name: r.publicName(), DAG: r.dag, ByOutcome: r.byOutcome, Context: r.context, Status: r.state.Status,
 		CreatedAt: r.createdAt, StartTime: r.state.StartTime, EndTime: r.state.EndTime, CancelTime: r.state.CancelTime,
 		TaskCount: r.state.Total, CompletedTasks: r.state.Completed, FailedTasks: r.state.Failed,
 		Reason: r.state.Reason, Actor: r.actor, Cause: r.cause, Revision: r.revision,
-		LogicalDate: r.options.LogicalDate, RerunOf: r.rerunOf,
+		LogicalDate: r.options.LogicalDate, RerunOf: r.rerunOf, RerunOfName: repeats, Request: &request,
 	}
 }
 
@@ -63,7 +71,7 @@ func (b *Backend) Runs(ctx context.Context, filter engine.RunFilter) (engine.Run
 	}
 	fit = fit[min(max(filter.Offset, 0), len(fit)):]
 	for _, r := range fit[:min(limit, len(fit))] {
-		list.Runs = append(list.Runs, r.view())
+		list.Runs = append(list.Runs, b.view(r))
 	}
 	return list, nil
 }
@@ -73,6 +81,26 @@ func (r *run) fits(filter *engine.RunFilter) bool {
 		(filter.DAG == "" || filter.DAG == r.dag) &&
 		(filter.Since.IsZero() || !r.id.Time().Before(filter.Since.Truncate(time.Millisecond))) &&
 		(filter.Until.IsZero() || r.id.Time().Before(filter.Until.Truncate(time.Millisecond)))
+}
+
+// Outcomes implements engine.Reader.
+func (b *Backend) Outcomes(ctx context.Context, since time.Time, limit int) ([]engine.RunView, error) {
+	if err := b.lock(ctx); err != nil {
+		return nil, fmt.Errorf("list runs by outcome: %w", err)
+	}
+	defer b.mutex.Unlock()
+	var fit []*run
+	for _, r := range b.runs {
+		if r.byOutcome && r.fits(&engine.RunFilter{Since: since}) {
+			fit = append(fit, r)
+		}
+	}
+	slices.SortFunc(fit, func(one, other *run) int { return bytes.Compare(other.id[:], one.id[:]) })
+	views := make([]engine.RunView, min(limit, len(fit)))
+	for i := range views {
+		views[i] = b.view(fit[i])
+	}
+	return views, nil
 }
 
 // stored gives a run to read.
@@ -95,23 +123,44 @@ func (b *Backend) TaskRuns(ctx context.Context, id workflow.RunID) ([]engine.Tas
 	}
 	var views []engine.TaskRunView
 	holders := b.holders()
-	for number, node := range r.nodes {
-		spec, row := r.spec(int32(number)), r.row(int32(number)) //nolint:gosec // a node number
-		if row.Status == workflow.TaskPending && r.state.Status.Ended() {
-			continue // of a run that was refused
+	for number := range r.nodes {
+		if !r.seen(int32(number)) { //nolint:gosec // a node number
+			continue
 		}
-		view := engine.TaskRunView{
-			Node: row.Node, Name: node.Name, TaskID: spec.TaskID, Queue: spec.Queue, Priority: spec.Priority,
-			Status: row.Status, Attempt: int(row.Attempt), QueuedTime: row.QueuedTime, StartTime: row.StartTime, EndTime: row.EndTime,
-			ExitCode: row.ExitCode, AgentID: b.agentID(row.Agent), Cause: row.Cause, Reason: row.Reason,
-		}
-		member := workflow.Member{Run: id, Node: row.Node, Attempt: row.Attempt, Delivery: row.Delivery}
-		if held, ok := holders[member]; ok && row.Status == workflow.TaskQueued {
-			view.Status, view.StartTime, view.AgentID = workflow.TaskRunning, held.claimedAt, b.agentID(held.claimedBy)
-		}
-		views = append(views, view)
+		views = append(views, b.taskRunView(r, int32(number), holders)) //nolint:gosec // a node number
 	}
 	return views, nil
+}
+
+// TaskRun implements engine.Reader.
+func (b *Backend) TaskRun(ctx context.Context, id workflow.RunID, node int32) (engine.TaskRunView, error) {
+	if err := b.lock(ctx); err != nil {
+		return engine.TaskRunView{}, fmt.Errorf("read task run %s: %w", workflow.TaskRunID(id, node), err)
+	}
+	defer b.mutex.Unlock()
+	if r, ok := b.runs[id]; ok && r.has(node) && r.seen(node) {
+		return b.taskRunView(r, node, b.holders()), nil
+	}
+	return engine.TaskRunView{}, fmt.Errorf("task run %s: %w", workflow.TaskRunID(id, node), engine.ErrNotFound)
+}
+
+// seen tells whether readers see the node: not one that is pending in a run that was refused.
+func (r *run) seen(node int32) bool {
+	return r.row(node).Status != workflow.TaskPending || !r.state.Status.Ended()
+}
+
+func (b *Backend) taskRunView(r *run, node int32, holders map[workflow.Member]*dispatch) engine.TaskRunView {
+	spec, row := r.spec(node), r.row(node)
+	view := engine.TaskRunView{
+		Node: row.Node, Name: r.nodes[node].Name, TaskID: spec.TaskID, Queue: spec.Queue, Priority: spec.Priority,
+		Status: row.Status, Attempt: int(row.Attempt), QueuedTime: row.QueuedTime, StartTime: row.StartTime, EndTime: row.EndTime,
+		ExitCode: row.ExitCode, AgentID: b.agentID(row.Agent), Cause: row.Cause, Reason: row.Reason,
+	}
+	member := workflow.Member{Run: r.id, Node: row.Node, Attempt: row.Attempt, Delivery: row.Delivery}
+	if held, ok := holders[member]; ok && row.Status == workflow.TaskQueued {
+		view.Status, view.StartTime, view.AgentID = workflow.TaskRunning, held.claimedAt, b.agentID(held.claimedBy)
+	}
+	return view
 }
 
 func (b *Backend) agentID(incarnation int64) string {

@@ -58,6 +58,7 @@ type run struct {
 	plan      *plan
 	values    workflow.RunValues // that it was made with
 	options   workflow.RunOptions
+	request   engine.Request
 	revision  int64
 	rerunOf   workflow.RunID
 	actor     string
@@ -72,7 +73,7 @@ type run struct {
 	grown map[int32]bool
 
 	state   workflow.RunChange
-	updates []workflow.ValueUpdate // what evaluation points changed, in order
+	updates []workflow.PointUpdate // what evaluation points changed, in order
 	outputs map[int32]workflow.Value
 	// tasks has a row for each node; one that was never written, or is beyond the end, is pending.
 	tasks    []workflow.TaskChange

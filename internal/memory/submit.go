@@ -73,7 +73,7 @@ func (b *Backend) submit(submission *engine.Submission, plan workflow.Hash) engi
 		id: workflow.NewRunID(now, b.bucket(submission.Pin)), name: submission.Name, key: submission.IdempotencyKey,
 		dag: submission.DAG, byOutcome: submission.DAG == "", context: submission.Context,
 		nodes: shared.nodes, specs: shared.specs, graph: shared.graph, plan: shared,
-		values: cloneValues(&submission.Values), options: submission.Options, revision: submission.Revision, rerunOf: submission.RerunOf,
+		values: cloneValues(&submission.Values), options: submission.Options, request: submission.Request, revision: submission.Revision, rerunOf: submission.RerunOf,
 		actor: submission.Actor, cause: submission.Cause, createdAt: now,
 		state: workflow.RunChange{Status: workflow.RunPending, Total: len(submission.Plan.Nodes)},
 	}

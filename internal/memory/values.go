@@ -15,6 +15,10 @@ func cloneValues(values *workflow.RunValues) workflow.RunValues {
 		Variables: maps.Clone(values.Variables), Env: maps.Clone(values.Env),
 		Parameters: cloneByTask(values.Parameters), Sensitive: cloneByTask(values.Sensitive),
 	}
+	for i := range values.Former {
+		former := &values.Former[i]
+		cloned.Former = append(cloned.Former, workflow.FormerUpdate{Point: former.Point, ValueUpdate: cloneUpdate(&former.ValueUpdate)})
+	}
 	if values.Macros != nil {
 		macros := *values.Macros
 		cloned.Macros = &macros
@@ -34,7 +38,7 @@ func cloneByTask(values map[string]map[string]workflow.Value) map[string]map[str
 func (r *run) updatedValues() *workflow.RunValues {
 	values := cloneValues(&r.values)
 	for i := range r.updates {
-		values.Updates = append(values.Updates, cloneUpdate(&r.updates[i]))
+		values.Updates = append(values.Updates, cloneUpdate(&r.updates[i].ValueUpdate))
 	}
 	return &values
 }
@@ -55,6 +59,23 @@ func (b *Backend) Given(ctx context.Context, id workflow.RunID) (*workflow.RunVa
 	}
 	given := cloneValues(&r.values)
 	return &given, nil
+}
+
+// Updates implements engine.Reader.
+func (b *Backend) Updates(ctx context.Context, id workflow.RunID) ([]workflow.PointUpdate, error) {
+	if err := b.lock(ctx); err != nil {
+		return nil, fmt.Errorf("read what evaluation points of run %s changed: %w", id, err)
+	}
+	defer b.mutex.Unlock()
+	r, err := b.stored(id)
+	if err != nil {
+		return nil, err
+	}
+	updates := make([]workflow.PointUpdate, len(r.updates))
+	for i := range r.updates {
+		updates[i] = workflow.PointUpdate{Node: r.updates[i].Node, ValueUpdate: cloneUpdate(&r.updates[i].ValueUpdate)}
+	}
+	return updates, nil
 }
 
 // keepOutputs copies the outputs of task runs that an earlier run did the work of.

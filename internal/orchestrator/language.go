@@ -125,7 +125,7 @@ func (l *loop) askNames(end *engine.End, from *letter) bool {
 	event := workflow.Event{Kind: workflow.EventEnd, Node: end.Node, Attempt: end.Attempt, Delivery: end.Delivery, Result: end.Result}
 	from.open++
 	l.asking[end.Run]++
-	writer, language := l.writer, l.options.Language
+	writer, language, priority := l.writer, l.options.Language, e.run.Options.Priority
 	l.questions.ask(end.Run, event, from, func(ctx context.Context) (*workflow.Known, error) {
 		details, err := writer.Details(ctx, end.Run)
 		if err != nil {
@@ -141,7 +141,7 @@ func (l *loop) askNames(end *engine.End, from *letter) bool {
 				return nil, err //nolint:wrapcheck // it says what it did
 			}
 			if plan != nil {
-				known.Plans[name] = knownPlan(plan)
+				known.Plans[name] = knownPlan(plan, priority)
 			}
 		}
 		return known, nil
@@ -149,9 +149,15 @@ func (l *loop) askNames(end *engine.End, from *letter) bool {
 	return true
 }
 
-func knownPlan(plan *workflow.Plan) *workflow.KnownPlan {
+// knownPlan prepares the specifications of a plan. A priority that was asked for with the run wins over theirs.
+func knownPlan(plan *workflow.Plan, priority int) *workflow.KnownPlan {
 	known := &workflow.KnownPlan{Plan: plan, Specs: make([]*workflow.NewSpec, len(plan.Specs))}
 	for i, spec := range plan.Specs {
+		if priority != 0 {
+			changed := *spec
+			changed.Priority = priority
+			spec = &changed
+		}
 		known.Specs[i] = workflow.NewSpecOf(spec)
 	}
 	return known

@@ -97,6 +97,27 @@ func TestEvaluationPointAddsATask(t *testing.T) {
 	w.atRest()
 }
 
+// A priority that was asked for with the run is also that of tasks which are added.
+func TestPriorityOfAnAddedTask(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.options.Language = &book{plans: map[string]*workflow.Plan{"extra": planOf("own", "extra: own")}}
+	w.open()
+	w.tick()
+	h := w.hire(engine.AgentInfo{ID: "one", Slots: 9})
+	id := w.start(evaluating(planOf("check"), "check"), workflow.RunOptions{Priority: 4})
+	w.settle()
+	h.choose([]string{"extra"}, h.claim(9)...)
+	w.settle()
+	views, err := w.backend.TaskRuns(w.ctx, id)
+	w.must(err, "list the task runs")
+	if len(views) != 3 || views[1].Priority != 4 || views[2].Priority != 4 {
+		t.Errorf("the task runs are %+v", views)
+	}
+	h.work()
+	w.ends(id, workflow.RunCompleted)
+}
+
 func TestUnknownNextTaskFails(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

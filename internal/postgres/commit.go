@@ -514,19 +514,19 @@ func (r *changeRows) values(run db.UUID, change *workflow.Change) {
 		o.Wanted++
 		o.RunIDs, o.Nodes, o.Bodies = append(o.RunIDs, run), append(o.Nodes, output.Node), append(o.Bodies, string(output.Body))
 	}
-	if change.Update == nil {
-		return
+	for i := range change.Updates {
+		body, err := json.Marshal(&change.Updates[i].ValueUpdate)
+		if err != nil {
+			body = nil // a value that is no JSON: the database refuses the empty text
+		}
+		version := int32(0) // which the database refuses
+		if change.Run != nil {
+			version = change.Run.Version - int32(len(change.Updates)-1-i) //nolint:gosec // a number of nodes
+		}
+		u := &r.updates
+		u.RunIDs, u.Versions, u.Bodies = append(u.RunIDs, run), append(u.Versions, version), append(u.Bodies, string(body))
+		u.Nodes = append(u.Nodes, change.Updates[i].Node)
 	}
-	body, err := json.Marshal(change.Update)
-	if err != nil {
-		body = nil // a value that is no JSON: the database refuses the empty text
-	}
-	version := int32(0) // which the database refuses
-	if change.Run != nil {
-		version = change.Run.Version
-	}
-	u := &r.updates
-	u.RunIDs, u.Versions, u.Bodies = append(u.RunIDs, run), append(u.Versions, version), append(u.Bodies, string(body))
 }
 
 // addTo adds the statements in an order in which each finds what it needs: what people undid goes first, then what grew.

@@ -245,7 +245,7 @@ func TestWrongControl(t *testing.T) {
 		"retiring what is queued":          {Retire: []int32{1}},
 		"retiring what has no row":         {Retire: []int32{7}},
 		"writing an ended row anew":        {Tasks: []workflow.TaskChange{{Node: 0, Status: workflow.TaskQueued, Attempt: 2, Delivery: 1, QueuedTime: at}}},
-		"an update without a version":      {Update: &workflow.ValueUpdate{}},
+		"an update without a version":      {Updates: []workflow.PointUpdate{{}}},
 		"an output of no node":             {Outputs: []workflow.Output{{Node: 7, Body: "{}"}}},
 		"an output that is no object":      {Outputs: []workflow.Output{{Node: 0, Body: "1"}}},
 		"an output that is no JSON":        {Outputs: []workflow.Output{{Node: 0, Body: "{"}}},

@@ -126,7 +126,7 @@ func (w *world) statements() []statement {
 			Attempts:  []workflow.AttemptChange{{Node: 3, Attempt: 1, Status: workflow.TaskFailed, StartTime: at, EndTime: at, Agent: 1, Reason: "x"}},
 			SetTimers: []workflow.Timer{{Node: 3, Kind: workflow.TimerRetry, Due: at}}, DropTimers: []workflow.Timer{{Node: 4, Kind: workflow.TimerRetry}},
 			Events: []workflow.RunEvent{{Kind: "cancel", Actor: "ann", At: at}},
-			Reset:  []int32{5, 6}, Retire: []int32{7}, Outputs: []workflow.Output{{Node: 0, Body: "{}"}}, Update: &workflow.ValueUpdate{},
+			Reset:  []int32{5, 6}, Retire: []int32{7}, Outputs: []workflow.Output{{Node: 0, Body: "{}"}}, Updates: []workflow.PointUpdate{{}},
 			Specs: []*workflow.NewSpec{spec}, Nodes: []workflow.GrownNode{{Number: 2, Node: workflow.Node{Name: "a#2", Spec: 2, Dependencies: []int32{0, 1}}}},
 		}},
 		Dispatches: w.dispatches(run, []workflow.Member{{Run: run.ID, Node: 1, Attempt: 1, Delivery: 1}}),

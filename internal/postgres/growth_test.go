@@ -175,7 +175,7 @@ func TestAddedSpecificationsAreKept(t *testing.T) {
 	at := w.writer.Now()
 	change := &workflow.Change{
 		ID: id, Specs: []*workflow.NewSpec{spec}, Nodes: []workflow.GrownNode{{Number: 1, Node: workflow.Node{Name: "added", Spec: 1}}},
-		Run: &workflow.RunChange{Status: workflow.RunRunning, StartTime: day, Total: 2, Version: 1}, Update: &workflow.ValueUpdate{}, Outputs: []workflow.Output{{Node: 0, Body: "{}"}},
+		Run: &workflow.RunChange{Status: workflow.RunRunning, StartTime: day, Total: 2, Version: 1}, Updates: []workflow.PointUpdate{{}}, Outputs: []workflow.Output{{Node: 0, Body: "{}"}},
 	}
 	_, err := w.writer.Commit(w.ctx, &engine.Commit{At: at, Changes: []*workflow.Change{change}})
 	w.must(err, "commit")
@@ -270,7 +270,7 @@ func TestValuesOutOfNothing(t *testing.T) {
 	session := w.agent("one")
 	w.wantClaim(session, 2, 0, "train side")
 	at := w.writer.Now()
-	change := &workflow.Change{ID: run, Run: &workflow.RunChange{Status: workflow.RunRunning, StartTime: at, Total: 4, Version: 1}, Update: &workflow.ValueUpdate{Variables: map[string]workflow.Value{"x": "1"}}}
+	change := &workflow.Change{ID: run, Run: &workflow.RunChange{Status: workflow.RunRunning, StartTime: at, Total: 4, Version: 1}, Updates: []workflow.PointUpdate{{ValueUpdate: workflow.ValueUpdate{Variables: map[string]workflow.Value{"x": "1"}}}}}
 	commit := &engine.Commit{At: at, Changes: []*workflow.Change{change}, Dispatches: w.dispatches(w.runs[run], []workflow.Member{{Run: run, Node: 1, Attempt: 1, Delivery: 1}})}
 	commit.Dispatches[0].Members[0].Values = 2
 	_, err := w.writer.Commit(w.ctx, commit)

@@ -349,3 +349,26 @@ func TestViewsAreCommented(t *testing.T) {
 		t.Errorf("the views are %v", views)
 	}
 }
+
+// Runs that were stored before migration 4 are read as before: what was asked for is not known, nor what point changed a value.
+func TestRunsFromBeforeRequests(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	run := w.start(loop())
+	w.exec("INSERT INTO cyclonetix__state.run_updates (run_id, version, body, node) VALUES ($1, 1, '{}', 0)", run.ID.String())
+	w.must(MigrateDown(w.ctx, w.options, migrations.Newest()-3), "migrate down")
+	if view := ask[string](w, "SELECT rerun_of::text FROM (SELECT run_id, coalesce(rerun_of::text, 'none') AS rerun_of FROM cyclonetix.runs) r"); view != "none" {
+		t.Errorf("it repeats %s", view)
+	}
+	w.must(MigrateUp(w.ctx, w.options), "migrate up")
+	view, err := w.backend.FindRun(w.ctx, run.ID.String())
+	w.must(err, "read the run")
+	if view.Request != nil || view.RerunOfName != "" {
+		t.Errorf("it is read as %+v", view)
+	}
+	updates, err := w.backend.Updates(w.ctx, run.ID)
+	w.must(err, "read the updates")
+	if len(updates) > 0 {
+		t.Errorf("the updates are %+v", updates)
+	}
+}

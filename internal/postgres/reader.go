@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -52,12 +53,19 @@ func runView(row *db.CyclonetixRun) (engine.RunView, error) {
 	if err != nil {
 		return engine.RunView{}, fmt.Errorf("read run %s: %w", workflow.RunID(row.RunUuid), err)
 	}
+	var request *engine.Request
+	if len(row.Request) > 0 {
+		if err := json.Unmarshal(row.Request, &request); err != nil {
+			return engine.RunView{}, fmt.Errorf("decode what was asked for with run %s: %w", workflow.RunID(row.RunUuid), err)
+		}
+	}
 	return engine.RunView{
 		ID: workflow.RunID(row.RunUuid), Name: orEmpty(row.RunID), DAG: row.DagID, ByOutcome: row.ByOutcome, Context: orEmpty(row.Context), Status: status,
 		CreatedAt: row.CreatedAt.UTC(), StartTime: orZero(row.StartTime), EndTime: orZero(row.EndTime), CancelTime: orZero(row.CancelTime),
 		TaskCount: int(row.TaskCount), CompletedTasks: int(row.CompletedTasks), FailedTasks: int(row.FailedTasks),
 		Reason: orEmpty(row.Reason), Actor: row.Actor, Cause: row.Cause, Revision: row.Revision,
-		LogicalDate: orZero(row.LogicalDate), RerunOf: orNoRun(row.RerunOf),
+		LogicalDate: orZero(row.LogicalDate), RerunOf: orNoRun(row.RerunOf), RerunOfName: textOf(row.RerunOfID),
+		Request: request,
 	}, nil
 }
 
@@ -132,6 +140,38 @@ func (b *Backend) Runs(ctx context.Context, filter engine.RunFilter) (engine.Run
 	return list, nil
 }
 
+// Outcomes implements engine.Reader.
+func (b *Backend) Outcomes(ctx context.Context, since time.Time, limit int) ([]engine.RunView, error) {
+	ctx, cancel := b.reading(ctx)
+	defer cancel()
+	rows, err := b.queries.ListOutcomeViews(ctx, b.on(b.pool), db.ListOutcomeViewsParams{Since: db.UUID(workflow.FirstRunID(since)), Most: int32(limit)}) //nolint:gosec // small
+	if err != nil {
+		return nil, fmt.Errorf("list runs by outcome: %w", interpretError(err))
+	}
+	views := make([]engine.RunView, len(rows))
+	for i := range rows {
+		if views[i], err = runView(&rows[i]); err != nil {
+			return nil, err
+		}
+	}
+	return views, nil
+}
+
+// TaskRun implements engine.Reader.
+func (b *Backend) TaskRun(ctx context.Context, run workflow.RunID, node int32) (engine.TaskRunView, error) {
+	ctx, cancel := b.reading(ctx)
+	defer cancel()
+	row, err := b.queries.GetTaskRunView(ctx, b.on(b.pool), db.GetTaskRunViewParams{RunID: db.UUID(run), Node: node})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return engine.TaskRunView{}, fmt.Errorf("task run %s: %w", workflow.TaskRunID(run, node), engine.ErrNotFound)
+	}
+	if err != nil {
+		return engine.TaskRunView{}, fmt.Errorf("read task run %s: %w", workflow.TaskRunID(run, node), interpretError(err))
+	}
+	listed := db.ListTaskRunViewsRow(row)
+	return taskRunView(run, &listed)
+}
+
 // TaskRuns implements engine.Reader.
 func (b *Backend) TaskRuns(ctx context.Context, run workflow.RunID) ([]engine.TaskRunView, error) {
 	ctx, cancel := b.reading(ctx)
@@ -142,21 +182,27 @@ func (b *Backend) TaskRuns(ctx context.Context, run workflow.RunID) ([]engine.Ta
 	}
 	views := make([]engine.TaskRunView, len(rows))
 	for i := range rows {
-		row := &rows[i]
-		status, err := workflow.ParseTaskStatus(row.Status)
-		if err != nil {
-			return nil, fmt.Errorf("read task run %s: %w", workflow.TaskRunID(run, row.Node), err)
-		}
-		views[i] = engine.TaskRunView{
-			Node: row.Node, Name: row.Name, TaskID: row.TaskID, Queue: row.Queue, Priority: int(row.Priority), Status: status, Attempt: int(row.Attempt),
-			QueuedTime: orZero(row.QueuedTime), StartTime: timeOf(row.StartTime), EndTime: orZero(row.EndTime),
-			ExitCode: row.ExitCode, AgentID: orEmpty(row.AgentID), Reason: orEmpty(row.Reason),
-		}
-		if err := views[i].Cause.UnmarshalText([]byte(row.Cause)); err != nil {
-			return nil, fmt.Errorf("read task run %s: %w", workflow.TaskRunID(run, row.Node), err)
+		if views[i], err = taskRunView(run, &rows[i]); err != nil {
+			return nil, err
 		}
 	}
 	return views, nil
+}
+
+func taskRunView(run workflow.RunID, row *db.ListTaskRunViewsRow) (engine.TaskRunView, error) {
+	status, err := workflow.ParseTaskStatus(row.Status)
+	if err != nil {
+		return engine.TaskRunView{}, fmt.Errorf("read task run %s: %w", workflow.TaskRunID(run, row.Node), err)
+	}
+	view := engine.TaskRunView{
+		Node: row.Node, Name: row.Name, TaskID: row.TaskID, Queue: row.Queue, Priority: int(row.Priority), Status: status, Attempt: int(row.Attempt),
+		QueuedTime: orZero(row.QueuedTime), StartTime: timeOf(row.StartTime), EndTime: orZero(row.EndTime),
+		ExitCode: row.ExitCode, AgentID: orEmpty(row.AgentID), Reason: orEmpty(row.Reason),
+	}
+	if err := view.Cause.UnmarshalText([]byte(row.Cause)); err != nil {
+		return view, fmt.Errorf("read task run %s: %w", workflow.TaskRunID(run, row.Node), err)
+	}
+	return view, nil
 }
 
 // timeOf is the time in a column whose type sqlc does not know.
@@ -166,6 +212,12 @@ func timeOf(value any) time.Time {
 		return time.Time{}
 	}
 	return at.UTC()
+}
+
+// textOf is the text in a column whose type sqlc does not know.
+func textOf(value any) string {
+	text, _ := value.(string)
+	return text
 }
 
 // Plan implements engine.Reader.

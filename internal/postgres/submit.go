@@ -168,6 +168,10 @@ func (r *submitRows) append(id workflow.RunID, plan db.UUID, submission *engine.
 			return fmt.Errorf("encode the rules of the run: %w", err)
 		}
 	}
+	request, err := json.Marshal(&submission.Request)
+	if err != nil {
+		return fmt.Errorf("encode what was asked for: %w", err)
+	}
 	dag := submission.DAG
 	if dag == "" {
 		dag = submission.Task
@@ -190,6 +194,7 @@ func (r *submitRows) append(id workflow.RunID, plan db.UUID, submission *engine.
 	r.runs.RunValues, r.runs.SensitiveValues = append(r.runs.RunValues, values), append(r.runs.SensitiveValues, sensitive)
 	r.runs.Options, r.runs.LogicalDates = append(r.runs.Options, string(options)), append(r.runs.LogicalDates, submission.Options.LogicalDate)
 	r.runs.RerunOfs = append(r.runs.RerunOfs, db.UUID(submission.RerunOf))
+	r.runs.Requests = append(r.runs.Requests, string(request))
 	r.states.RunIDs = append(r.states.RunIDs, uuid)
 	r.states.TaskCounts = append(r.states.TaskCounts, int32(len(submission.Plan.Nodes))) //nolint:gosec // bounded by memory
 	r.live.Buckets, r.live.RunIDs = append(r.live.Buckets, bucket), append(r.live.RunIDs, uuid)

@@ -80,6 +80,24 @@ func (b *Backend) Given(ctx context.Context, run workflow.RunID) (*workflow.RunV
 	return decodedValues(row.RunValues, row.SensitiveValues)
 }
 
+// Updates implements engine.Reader.
+func (b *Backend) Updates(ctx context.Context, run workflow.RunID) ([]workflow.PointUpdate, error) {
+	ctx, cancel := b.reading(ctx)
+	defer cancel()
+	rows, err := b.queries.ListRunUpdates(ctx, b.on(b.pool), db.UUID(run))
+	if err != nil {
+		return nil, fmt.Errorf("read what evaluation points of run %s changed: %w", run, interpretError(err))
+	}
+	updates := make([]workflow.PointUpdate, len(rows))
+	for i := range rows {
+		updates[i].Node = rows[i].Node
+		if err := json.Unmarshal(rows[i].Body, &updates[i].ValueUpdate); err != nil {
+			return nil, fmt.Errorf("decode what %s changed: %w", workflow.TaskRunID(run, rows[i].Node), err)
+		}
+	}
+	return updates, nil
+}
+
 // outputs gives, of each task, what its newest iteration gave of those that completed.
 func (b *Backend) outputs(ctx context.Context, run workflow.RunID, tasks []string) (map[string]workflow.Value, error) {
 	rows, err := b.queries.ListOutputs(ctx, b.on(b.pool), db.ListOutputsParams{RunID: db.UUID(run), Tasks: tasks})

@@ -3,6 +3,7 @@ package spec
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -20,6 +21,9 @@ type Lookups struct {
 	Env func(name string) (text string, ok bool)
 	// Secret finds a secret. The error is for people, and must not show one.
 	Secret func(name string) (string, error)
+	// Inherited are names that the command has without any value. A parameter or variable takes none of them because its
+	// own name in capitals is the same; only a value that has the very name does.
+	Inherited []string
 	// Outputs gives the outputs of those of the tasks that have one, by name; see engine.AgentSession.
 	// Tasks may hold names that no task has.
 	Outputs func(tasks []string) (map[string]workflow.Value, error)
@@ -36,7 +40,7 @@ type Lookups struct {
 // value, but in that value itself the macro.
 //
 // A parameter or variable inputPath is also there as INPUT_PATH, unless some
-// value has that name itself. One whose name no shell could use (input-path,
+// value has that name itself, or it is inherited. One whose name no shell could use (input-path,
 // input.path) is there as INPUT_PATH only. Where two would be the same, the
 // later layer wins, and in one layer the first by name. A null is not exported;
 // given when scheduling or by an evaluation point, it takes the value away.
@@ -45,6 +49,9 @@ type Lookups struct {
 // character, which no environment can. It shows nothing sensitive.
 func Environment(spec *workflow.TaskSpec, values *workflow.RunValues, lookups Lookups) (env, sensitive []string, err error) {
 	s := newScope(spec, values, lookups)
+	if err := s.checkGiven(); err != nil {
+		return nil, nil, err
+	}
 	if err := s.resolveAll(); err != nil {
 		return nil, nil, err
 	}
@@ -107,16 +114,16 @@ func (s *scope) bind() {
 	s.bindValues(groupVariables, spec.Variables)
 	s.bindValues(taskParameters, spec.Parameters)
 	s.bindTexts(taskEnv, spec.Env)
-	for i := range values.Updates {
-		s.bindValues(updatedVariables, values.Updates[i].Variables)
+	for update := range updatesOf(values) {
+		s.bindValues(updatedVariables, update.Variables)
 	}
 	var keys []string
-	if len(values.Parameters)+len(values.Sensitive)+len(values.Updates) > 0 {
+	if len(values.Parameters)+len(values.Sensitive)+len(values.Former)+len(values.Updates) > 0 {
 		keys = keysOf(spec)
 	}
-	for i := range values.Updates {
+	for update := range updatesOf(values) {
 		for _, key := range keys {
-			s.bindValues(updatedParameters, values.Updates[i].Parameters[key])
+			s.bindValues(updatedParameters, update.Parameters[key])
 		}
 	}
 	s.bindTexts(givenEnv, values.Env)
@@ -140,6 +147,22 @@ func (s *scope) bind() {
 	for name := range spec.Checks {
 		if b := s.bindings[name]; b != nil && spec.Checks[name].Sensitive {
 			b.sensitive, b.tainted = true, true
+		}
+	}
+}
+
+// updatesOf are what evaluation points changed, those of an earlier run first.
+func updatesOf(values *workflow.RunValues) iter.Seq[*workflow.ValueUpdate] {
+	return func(yield func(*workflow.ValueUpdate) bool) {
+		for i := range values.Former {
+			if !yield(&values.Former[i].ValueUpdate) {
+				return
+			}
+		}
+		for i := range values.Updates {
+			if !yield(&values.Updates[i]) {
+				return
+			}
 		}
 	}
 }
@@ -199,7 +222,7 @@ func (s *scope) list() ([]string, error) {
 			exported[name] = b
 		}
 	}
-	addAliases(exported)
+	addAliases(exported, s.lookups.Inherited)
 	environment := make([]string, 0, len(exported))
 	for _, name := range slices.Sorted(maps.Keys(exported)) {
 		b := exported[name]
@@ -214,12 +237,12 @@ func (s *scope) list() ([]string, error) {
 	return environment, nil
 }
 
-// addAliases adds the names in capitals.
-func addAliases(exported map[string]*binding) {
+// addAliases adds the names in capitals, but for those that are inherited.
+func addAliases(exported map[string]*binding, inherited []string) {
 	aliases := make(map[string]*binding)
 	for name, value := range exported {
 		alias := shellName(name)
-		if _, taken := exported[alias]; taken || !value.alias {
+		if _, taken := exported[alias]; taken || !value.alias || slices.Contains(inherited, alias) {
 			continue
 		}
 		other, taken := aliases[alias]

@@ -155,3 +155,32 @@ func TestItemValues(t *testing.T) {
 		t.Error(diff, err)
 	}
 }
+
+// A name in capitals that a parameter has beside its own takes nothing that the command inherits.
+func TestAliasesGiveWayToWhatIsInherited(t *testing.T) {
+	t.Parallel()
+	spec := &workflow.TaskSpec{TaskID: "t", Parameters: given{"path": `"/data"`, "Home": `"h"`, "TZ": `"UTC"`, "inputPath": `"in"`}}
+	got, _, err := Environment(spec, &workflow.RunValues{Variables: given{"lang": `"de"`}}, Lookups{Inherited: []string{"PATH", "HOME", "LANG", "TZ", "TMPDIR"}})
+	if want := []string{"Home=h", "INPUT_PATH=in", "TZ=UTC", "inputPath=in", "lang=de", "path=/data"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+}
+
+// A chain of references is bounded before it takes the whole stack.
+func TestLongChainOfReferences(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		steps int
+		fails bool
+	}{{maxReferences - 1, false}, {maxReferences + 1, true}, {100_000, true}} {
+		variables := given{}
+		for i := range test.steps {
+			variables[fmt.Sprintf("v%07d", i)] = workflow.StringValue(fmt.Sprintf("${v%07d}", i+1))
+		}
+		variables[fmt.Sprintf("v%07d", test.steps)] = `"end"`
+		_, _, err := Environment(&workflow.TaskSpec{TaskID: "t"}, &workflow.RunValues{Variables: variables}, Lookups{})
+		if (err != nil) != test.fails || err != nil && (!strings.Contains(err.Error(), "v0000000") || !strings.Contains(err.Error(), "1000")) {
+			t.Errorf("%d steps: %v", test.steps, err)
+		}
+	}
+}

@@ -63,6 +63,9 @@ func (s *scope) resolveAll() error {
 	return nil
 }
 
+// maxReferences bounds the values that refer to each other in a row: each takes some stack.
+const maxReferences = 1000
+
 // resolve resolves one value, and those that it refers to.
 func (s *scope) resolve(b *binding) error {
 	switch b.state {
@@ -75,6 +78,10 @@ func (s *scope) resolve(b *binding) error {
 	if !hasReference(b.value) {
 		b.state = resolved
 		return nil
+	}
+	if len(s.stack) == maxReferences {
+		return fmt.Errorf("the value of %s refers to others, and they to others, over more than %d steps, at %s: use fewer",
+			quote(s.stack[0].name), maxReferences, quote(b.name))
 	}
 	b.state = underWay
 	s.stack = append(s.stack, b)

@@ -88,7 +88,10 @@ func (c *checker) check(spec *workflow.TaskSpec) error {
 		return nil
 	}
 	s := c.scope(spec)
-	err := s.resolveChecked()
+	err := s.checkGiven()
+	if err == nil {
+		err = s.resolveChecked()
+	}
 	if err == nil && !shared {
 		err = s.resolveAll()
 	}
@@ -106,10 +109,7 @@ func (c *checker) check(spec *workflow.TaskSpec) error {
 
 // given tells whether values of the run are for this task alone.
 func (c *checker) given(spec *workflow.TaskSpec) bool {
-	if len(c.values.Parameters)+len(c.values.Sensitive)+len(c.values.Updates) == 0 {
-		return false
-	}
-	if len(c.values.Updates) > 0 {
+	if len(c.values.Former)+len(c.values.Updates) > 0 {
 		return true
 	}
 	return slices.ContainsFunc(keysOf(spec), func(key string) bool {
@@ -190,6 +190,22 @@ func (s *scope) resolveChecked() error {
 		}
 	}
 	return nil
+}
+
+// checkGiven finds required parameters that nothing gives a value. It comes before values are resolved, which may refer
+// to them.
+func (s *scope) checkGiven() error {
+	var missing []string
+	for name := range s.spec.Checks {
+		if s.spec.Checks[name].Required && s.bindings[name] == nil {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	slices.Sort(missing)
+	return s.missing(missing)
 }
 
 // checkAll holds the resolved values of parameters against their rules.

@@ -308,3 +308,24 @@ func BenchmarkCheckValues(b *testing.B) {
 		}
 	}
 }
+
+// A required parameter without a value is told as that, also where another value refers to it.
+func TestMissingParameterThatIsReferredTo(t *testing.T) {
+	t.Parallel()
+	want := "no value for the required parameter DAY: give it with --param t.DAY=VALUE"
+	for _, other := range []workflow.Check{{}, {Required: true}} {
+		spec := &workflow.TaskSpec{
+			TaskID: "t", Parameters: given{"DAY": null, "FILE": `"in/${DAY}"`}, Checks: map[string]workflow.Check{"DAY": {Required: true}},
+		}
+		if !other.IsZero() {
+			spec.Checks["FILE"] = other
+		}
+		plan := &workflow.Plan{Specs: []*workflow.TaskSpec{spec}, Nodes: []workflow.Node{{Name: "t"}}}
+		if err := CheckValues(plan, nil); err == nil || err.Error() != `task "t": `+want {
+			t.Errorf("got %v", err)
+		}
+		if _, _, err := Environment(spec, nil, Lookups{}); err == nil || err.Error() != want {
+			t.Errorf("the agent says %v", err)
+		}
+	}
+}

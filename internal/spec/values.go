@@ -35,7 +35,9 @@ type Request struct {
 	// Parameters are values by K, for all tasks of the plan that declare K, or by
 	// TASK.K, for one task; then TASK is the longest id, or name of a node, that the key begins with.
 	Parameters map[string]workflow.Value
-	Env        map[string]string
+	// Sensitive are keys of Parameters whose values are shown nowhere, whether the parameter is sensitive or not.
+	Sensitive map[string]bool
+	Env       map[string]string
 	// Now is the time of the run's macros; zero for that of this machine.
 	Now time.Time
 	// LogicalDate is the time that the run is for; zero for none.
@@ -67,7 +69,7 @@ func (c *Catalog) values(request Request) (values workflow.RunValues, err error)
 			return values, err
 		}
 	}
-	if err := given.give(request.Parameters); err != nil {
+	if err := given.give(request.Parameters, request.Sensitive); err != nil {
 		return values, err
 	}
 	values.Parameters, values.Sensitive = orNil(given.open), orNil(given.sensitive)
@@ -137,8 +139,8 @@ func (a *assignment) set(key, name string, value workflow.Value, sensitive bool)
 }
 
 // setAll notes a value for all tasks that declare the name, and tells whether there is one.
-func (a *assignment) setAll(name string, value workflow.Value) (declared bool) {
-	sensitive := a.secret(a.plan.Specs, name)
+func (a *assignment) setAll(name string, value workflow.Value, sensitive bool) (declared bool) {
+	sensitive = sensitive || a.secret(a.plan.Specs, name)
 	for _, spec := range a.plan.Specs {
 		if _, ok := spec.Parameters[name]; ok {
 			declared = true
@@ -162,7 +164,7 @@ func (c *Catalog) giveSet(a *assignment, id string) error {
 	parameters := definition.ParameterSet.Parameters
 	used := len(parameters) == 0
 	for _, name := range slices.Sorted(maps.Keys(parameters)) {
-		used = a.setAll(name, parameters[name]) || used
+		used = a.setAll(name, parameters[name], false) || used
 	}
 	if !used {
 		return fmt.Errorf("parameter set %q has no parameter that a task of this run declares", id)
@@ -170,12 +172,13 @@ func (c *Catalog) giveSet(a *assignment, id string) error {
 	return nil
 }
 
-// give gives values by K and TASK.K. The latter win.
-func (a *assignment) give(given map[string]workflow.Value) error {
+// give gives values by K and TASK.K. The latter win. Those of hidden keys are sensitive.
+func (a *assignment) give(given map[string]workflow.Value, hidden map[string]bool) error {
 	type single struct {
 		key, name string
 		value     workflow.Value
 		specs     []*workflow.TaskSpec
+		sensitive bool
 	}
 	var singles []single // set last, since they win
 	for _, key := range slices.Sorted(maps.Keys(given)) {
@@ -188,17 +191,17 @@ func (a *assignment) give(given map[string]workflow.Value) error {
 			if !slices.ContainsFunc(specs, func(spec *workflow.TaskSpec) bool { _, ok := spec.Parameters[name]; return ok }) {
 				return &UnknownError{kindParameter, key, nearest.Names(key, taskKeys(task, specs))}
 			}
-			singles = append(singles, single{task, name, value, specs})
+			singles = append(singles, single{task, name, value, specs, hidden[key]})
 			continue
 		}
-		if !a.setAll(key, value) {
+		if !a.setAll(key, value, hidden[key]) {
 			return &UnknownError{kindParameter, key, nearest.Names(key, allKeys(a.plan, strings.Contains(key, ".")))}
 		}
 	}
 	// The more exact a name is, the later it comes: a task, its variant.
 	slices.SortStableFunc(singles, func(one, other single) int { return len(one.key) - len(other.key) })
 	for _, one := range singles {
-		sensitive := a.secret(one.specs, one.name)
+		sensitive := one.sensitive || a.secret(one.specs, one.name)
 		for _, spec := range one.specs {
 			key := one.key
 			if group := groupPrefix(spec); !strings.HasPrefix(key, group) {

@@ -435,11 +435,14 @@ func (d *draft) keep() {
 	if kept.Node < 0 || int(kept.Node) >= d.graph.Len() || d.peek(kept.Node).Status != TaskPending {
 		return
 	}
-	status := TaskCompleted
+	status, cause := TaskCompleted, CauseKept
 	if kept.From.IsZero() {
 		status = TaskSkipped
 	}
-	d.close(kept.Node, TaskChange{Status: status, Cause: CauseKept, EndTime: d.change.At})
+	if kept.NotChosen {
+		cause = CauseNotChosen
+	}
+	d.close(kept.Node, TaskChange{Status: status, Cause: cause, EndTime: d.change.At})
 }
 
 // settleEnding ends what has not started, and asks for what is queued. What this change has written already waits

@@ -201,8 +201,9 @@ type Change struct {
 	// Nodes are new, or have other parents than before.
 	Nodes   []GrownNode
 	Outputs []Output
-	// Update is what the run's values changed to; nil when they did not.
-	Update *ValueUpdate
+	// Updates are what evaluation points changed in the run's values, in order. The last has the version that the run
+	// has then, each before it one less.
+	Updates []PointUpdate
 	// Reset are nodes whose rows go, because they are pending again; Tasks may give them new ones.
 	Reset []int32
 	// Retire are nodes whose rows, as they are, become superseded attempts before Tasks writes them anew.
@@ -222,7 +223,7 @@ type Change struct {
 func (c *Change) Empty() bool {
 	return c.Run == nil && len(c.Tasks) == 0 && len(c.Attempts) == 0 && len(c.Queue) == 0 && len(c.Withdraw) == 0 &&
 		len(c.SetTimers) == 0 && len(c.DropTimers) == 0 && len(c.Events) == 0 && len(c.Jobs) == 0 && len(c.Hold) == 0 &&
-		len(c.Nodes) == 0 && len(c.Outputs) == 0 && c.Update == nil && len(c.Reset) == 0 && len(c.Retire) == 0
+		len(c.Nodes) == 0 && len(c.Outputs) == 0 && len(c.Updates) == 0 && len(c.Reset) == 0 && len(c.Retire) == 0
 }
 
 // Ends tells that the run ends with this change.

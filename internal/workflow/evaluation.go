@@ -303,10 +303,7 @@ func (d *draft) addPlan(b *branch, point int32, plan *KnownPlan) {
 // take lets the run grow as the branch says, before its evaluation point ends.
 func (d *draft) take(number int32, b *branch) {
 	if !b.evaluation.ValueUpdate.IsZero() {
-		if d.change.Update == nil {
-			d.change.Update = &ValueUpdate{}
-		}
-		d.change.Update.merge(&b.evaluation.ValueUpdate)
+		d.change.Updates = append(d.change.Updates, PointUpdate{Node: number, ValueUpdate: b.evaluation.ValueUpdate})
 		d.version++
 		d.runDirty = true
 	}
@@ -362,25 +359,6 @@ func (d *draft) leave(left []int32) {
 // standsFor tells whether the group waits for the node as one of its items, which none of them decides on.
 func (d *draft) standsFor(group, item int32) bool {
 	return d.graph.Scheduling(group).Group && d.graph.Scheduling(item).Item
-}
-
-// merge lays later changes over earlier ones.
-func (u *ValueUpdate) merge(later *ValueUpdate) {
-	if u.Variables == nil {
-		u.Variables = map[string]Value{}
-	}
-	maps.Copy(u.Variables, later.Variables)
-	if u.Parameters == nil {
-		u.Parameters = map[string]map[string]Value{}
-	}
-	for task, parameters := range later.Parameters {
-		merged := maps.Clone(u.Parameters[task])
-		if merged == nil {
-			merged = map[string]Value{}
-		}
-		maps.Copy(merged, parameters)
-		u.Parameters[task] = merged
-	}
 }
 
 // extend gives the run more nodes, or other parents to some. What they stand at follows from their parents.

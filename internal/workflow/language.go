@@ -128,6 +128,19 @@ type ValueUpdate struct {
 // IsZero tells that it changes nothing.
 func (u *ValueUpdate) IsZero() bool { return len(u.Variables) == 0 && len(u.Parameters) == 0 }
 
+// PointUpdate is what one evaluation point changed.
+type PointUpdate struct {
+	Node int32
+	ValueUpdate
+}
+
+// FormerUpdate is what an evaluation point of an earlier run changed, whose work is kept.
+type FormerUpdate struct {
+	// Point is its name, without the iteration.
+	Point string `json:"point"`
+	ValueUpdate
+}
+
 // Evaluation is the result of an evaluation point.
 type Evaluation struct {
 	// NextTasks are the names that go on; Chosen tells that there is such a list, even an empty one.
@@ -185,6 +198,8 @@ type RunOptions struct {
 	LogicalDate time.Time `json:"logical_date,omitzero"`
 	// After is the former logical date, whose run must have succeeded before this one starts; zero for none.
 	After time.Time `json:"after,omitzero"`
+	// Priority is that of tasks which are added at run time; 0 for their own.
+	Priority int `json:"priority,omitempty"`
 	// Kept are task runs that end at once, because an earlier run did their work.
 	Kept []KeptNode `json:"kept,omitempty"`
 }
@@ -192,7 +207,7 @@ type RunOptions struct {
 // IsZero tells that there are no rules.
 func (o *RunOptions) IsZero() bool {
 	return o.MaxParallel == 0 && o.TimeoutSeconds == 0 && (o.OnFailure == "" || o.OnFailure == OnFailureContinue) &&
-		len(o.Groups) == 0 && o.LogicalDate.IsZero() && o.After.IsZero() && len(o.Kept) == 0
+		len(o.Groups) == 0 && o.Priority == 0 && o.LogicalDate.IsZero() && o.After.IsZero() && len(o.Kept) == 0
 }
 
 // RunGroup bounds how many of its runs are unfinished and not pending.
@@ -207,4 +222,6 @@ type KeptNode struct {
 	// From is the task run that did it; zero for a node that is skipped.
 	From     RunID `json:"from,omitzero"`
 	FromNode int32 `json:"from_node,omitempty"`
+	// NotChosen tells that it is skipped because an evaluation point that is kept did not choose it.
+	NotChosen bool `json:"not_chosen,omitempty"`
 }

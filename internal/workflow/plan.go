@@ -87,7 +87,10 @@ func (p *Plan) Hash(specs []Hash) Hash {
 type RunValues struct {
 	// Variables are those of the context and the DAG, resolved: under the spec's parameters.
 	Variables map[string]Value `json:"variables,omitempty"`
-	// Updates are what evaluation points changed, in order: over the spec's parameters and env.
+	// Former are what evaluation points of the run that this one repeats changed, whose work is kept, in order: over the
+	// spec's parameters and env.
+	Former []FormerUpdate `json:"former_updates,omitempty"`
+	// Updates are what evaluation points of this run changed, in order: over those.
 	Updates []ValueUpdate `json:"-"`
 	// Env is the environment given when scheduling: over all of these.
 	Env map[string]string `json:"env,omitempty"`
@@ -101,5 +104,5 @@ type RunValues struct {
 
 // IsZero tells whether there are no values.
 func (v *RunValues) IsZero() bool {
-	return len(v.Variables) == 0 && len(v.Parameters) == 0 && len(v.Env) == 0 && len(v.Updates) == 0 && len(v.Sensitive) == 0 && v.Macros == nil
+	return len(v.Variables) == 0 && len(v.Parameters) == 0 && len(v.Env) == 0 && len(v.Updates) == 0 && len(v.Former) == 0 && len(v.Sensitive) == 0 && v.Macros == nil
 }

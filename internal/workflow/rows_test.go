@@ -231,11 +231,13 @@ func (r *rows) commitTimers(change *Change, report reporter) {
 
 func (r *rows) commitRun(change *Change, report reporter) {
 	r.events = append(r.events, change.Events...)
-	if change.Update != nil {
+	if len(change.Updates) > 0 {
 		if change.Run == nil || change.Run.Version <= r.run.Version {
 			report("the values are another version, but the version is the same")
 		}
-		r.update.merge(change.Update)
+		for i := range change.Updates {
+			r.update.merge(&change.Updates[i].ValueUpdate)
+		}
 	}
 	if run := change.Run; run != nil {
 		before := r.run
@@ -247,7 +249,7 @@ func (r *rows) commitRun(change *Change, report reporter) {
 			report("the run is %v with the times %v and %v", run.Status, run.StartTime, run.EndTime)
 		case !before.StartTime.IsZero() && !run.StartTime.Equal(before.StartTime):
 			report("the run starts a second time")
-		case run.Version < before.Version, change.Update == nil && run.Version != before.Version:
+		case run.Version < before.Version, len(change.Updates) == 0 && run.Version != before.Version:
 			report("the version goes from %d to %d", before.Version, run.Version)
 		}
 		if completed, failed := r.count(TaskCompleted), r.count(TaskFailed); run.Completed != completed || run.Failed != failed {
@@ -487,4 +489,23 @@ func sameGraph(one, other *Graph) error {
 		}
 	}
 	return nil
+}
+
+// merge lays later changes over earlier ones.
+func (u *ValueUpdate) merge(later *ValueUpdate) {
+	if u.Variables == nil {
+		u.Variables = map[string]Value{}
+	}
+	maps.Copy(u.Variables, later.Variables)
+	if u.Parameters == nil {
+		u.Parameters = map[string]map[string]Value{}
+	}
+	for task, parameters := range later.Parameters {
+		merged := maps.Clone(u.Parameters[task])
+		if merged == nil {
+			merged = map[string]Value{}
+		}
+		maps.Copy(merged, parameters)
+		u.Parameters[task] = merged
+	}
 }

@@ -20,7 +20,7 @@ import (
 //	          [approval [D]] [each N|reference]
 //	define NAME …                          a task that is not in the run, told in the same way
 //	limit [rows N] [rescues N] [tasks N]   tasks is max_dynamic_tasks
-//	option on_failure stop | option timeout D | option kept NAME… | option unneeded NAME…
+//	option on_failure stop | option timeout D | option kept NAME… | option unneeded NAME… | option unchosen NAME…
 //
 // and then what happens, a line for each call of Advance, with what is expected of it:
 //
@@ -249,12 +249,12 @@ func (s *scenario) option(words []string) error {
 		s.options.OnFailure = OnFailure(args.next())
 	case "timeout":
 		s.options.TimeoutSeconds = args.duration().Seconds()
-	case "kept", "unneeded":
+	case "kept", "unneeded", "unchosen":
 		for args.more() {
 			s.tasks.kept = append(s.tasks.kept, args.next())
 			kept := KeptNode{From: RunID{15: 9}}
-			if word == "unneeded" {
-				kept.From = RunID{}
+			if word != "kept" {
+				kept.From, kept.NotChosen = RunID{}, word == "unchosen"
 			}
 			s.options.Kept = append(s.options.Kept, kept)
 		}
