@@ -63,16 +63,19 @@ func (q *Queries) DeleteLiveRuns(ctx context.Context, db DBTX, arg DeleteLiveRun
 }
 
 const deleteRunNames = `-- name: DeleteRunNames :execrows
-DELETE FROM cyclonetix__state.run_names WHERE run_id >= $1 AND run_id < $2
+DELETE FROM cyclonetix__state.run_names
+WHERE ctid = ANY (ARRAY(SELECT n.ctid FROM cyclonetix__state.run_names n
+                        WHERE n.run_id >= $1 AND n.run_id < $2 LIMIT $3))
 `
 
 type DeleteRunNamesParams struct {
 	LowerBound UUID
 	UpperBound UUID
+	Most       int32
 }
 
 func (q *Queries) DeleteRunNames(ctx context.Context, db DBTX, arg DeleteRunNamesParams) (int64, error) {
-	result, err := db.Exec(ctx, deleteRunNames, arg.LowerBound, arg.UpperBound)
+	result, err := db.Exec(ctx, deleteRunNames, arg.LowerBound, arg.UpperBound, arg.Most)
 	if err != nil {
 		return 0, err
 	}

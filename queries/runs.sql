@@ -156,4 +156,6 @@ FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@ats::timestamptz[]), unnest(@k
        AS u (run_id, at, kind, actor, node, attempt, cause, detail);
 
 -- name: DeleteRunNames :execrows
-DELETE FROM cyclonetix__state.run_names WHERE run_id >= @lower_bound AND run_id < @upper_bound;
+DELETE FROM cyclonetix__state.run_names
+WHERE ctid = ANY (ARRAY(SELECT n.ctid FROM cyclonetix__state.run_names n
+                        WHERE n.run_id >= @lower_bound AND n.run_id < @upper_bound LIMIT @most));
