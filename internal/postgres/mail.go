@@ -131,6 +131,11 @@ func (w *Writer) take(ctx context.Context, read mailRead, rows []db.ReadMailRow)
 		w.mail.putBack(read)
 		return nil, err
 	}
+	reports, err := w.unpackReports(ctx, rows)
+	if err != nil {
+		w.mail.putBack(read)
+		return nil, err
+	}
 	counts := map[int16]int32{}
 	last := map[int16]mailMark{}
 	var xmin mailMark
@@ -145,7 +150,10 @@ func (w *Writer) take(ctx context.Context, read mailRead, rows []db.ReadMailRow)
 			}
 			given[place] = true
 			if known(row) {
-				mail = append(mail, w.open(row, engine.MailKey{Bucket: int(row.Bucket), XID: row.XID, ID: row.ID}, lost))
+				mail = append(mail, w.open(row, engine.MailKey{Bucket: int(row.Bucket), XID: row.XID, ID: row.ID}, lost, reports[i]))
+			} else {
+				w.backend.logger.Warn("a message of a newer program is left for an orchestrator that understands it; upgrade this one",
+					"bucket", row.Bucket, "id", row.ID, "kind", row.Kind)
 			}
 		}
 		counts[row.Bucket]++
@@ -173,13 +181,51 @@ func (w *Writer) take(ctx context.Context, read mailRead, rows []db.ReadMailRow)
 // known tells whether this program understands a message; a newer one will, so others stay where they are.
 func known(row *db.ReadMailRow) bool {
 	switch engine.MailKind(row.Kind) {
-	case engine.MailSubmit, engine.MailReport, engine.MailCancel, engine.MailLost, engine.MailCommand:
+	case engine.MailReport:
+		version, ok := versionOf(row.Body)
+		return !ok || version <= reportVersion
+	case engine.MailCommand:
+		var command engine.Command
+		return json.Unmarshal(row.Body, &command) != nil || command.Kind <= 0 || command.Kind.Known()
+	case engine.MailSubmit, engine.MailCancel, engine.MailLost:
 		return true
 	}
 	return false
 }
 
-func (w *Writer) open(row *db.ReadMailRow, key engine.MailKey, lost map[int64]*engine.LostDelivery) engine.Mail {
+// unpackReports unpacks the reports among messages that were not given yet, by row. One that is damaged is empty, and the
+// registration of its agent is ended: what the report said is lost, and as long as the agent lived, the deliveries that it
+// spoke of would be taken for running. So they are rescued, and the agent registers anew.
+func (w *Writer) unpackReports(ctx context.Context, rows []db.ReadMailRow) ([]*engine.Report, error) {
+	reports := make([]*engine.Report, len(rows))
+	ended := false
+	for i := range rows {
+		row := &rows[i]
+		if engine.MailKind(row.Kind) != engine.MailReport || !known(row) || w.mail.given[int(row.Bucket)][mailMark{row.XID, row.ID}] {
+			continue
+		}
+		var err error
+		if reports[i], err = unpackReport(row.Body, int(row.Bucket)); err == nil {
+			continue
+		}
+		reports[i] = &engine.Report{ReplyTo: int(row.Bucket)}
+		agent, ok := senderOf(row.Body)
+		w.backend.logger.Error("a report can't be read; its agent has to register anew, and what it ran gets a new attempt",
+			"bucket", row.Bucket, "id", row.ID, "incarnation", agent, "error", err)
+		if ok {
+			if err := w.backend.endAgent(ctx, agent, "lost"); err != nil {
+				return nil, fmt.Errorf("declare agent %d lost: %w", agent, err)
+			}
+			ended = true
+		}
+	}
+	if !ended {
+		return reports, nil
+	}
+	return reports, w.backend.tellLost(ctx)
+}
+
+func (w *Writer) open(row *db.ReadMailRow, key engine.MailKey, lost map[int64]*engine.LostDelivery, report *engine.Report) engine.Mail {
 	mail := engine.Mail{Key: key, Kind: engine.MailKind(row.Kind), HasValues: row.HasValues}
 	if row.RunID != nil {
 		mail.Run = workflow.RunID(*row.RunID)
@@ -195,12 +241,6 @@ func (w *Writer) open(row *db.ReadMailRow, key engine.MailKey, lost map[int64]*e
 	}
 	switch mail.Kind {
 	case engine.MailReport:
-		report, err := unpackReport(row.Body, key.Bucket)
-		if err != nil {
-			// It can't be understood, ever: its tasks end when their agent does.
-			w.backend.logger.Error("a report can't be read and is thrown away", "bucket", key.Bucket, "id", key.ID, "error", err)
-			report = &engine.Report{ReplyTo: key.Bucket}
-		}
 		mail.Report = report
 	case engine.MailLost:
 		if mail.Lost = lost[*row.Dispatch]; mail.Lost == nil {

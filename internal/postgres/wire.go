@@ -211,6 +211,19 @@ func (w *packer) evaluation(evaluation *workflow.Evaluation) {
 // leastEnd is the size of the smallest end: flags (two bytes), node, attempt, delivery, and two times.
 const leastEnd = 7
 
+// versionOf is the version of the form of a report.
+func versionOf(body []byte) (version uint64, ok bool) {
+	version, size := binary.Uvarint(body)
+	return version, size > 0
+}
+
+// senderOf is the agent that sent a report, which may be damaged in what follows.
+func senderOf(body []byte) (agent int64, ok bool) {
+	r := unpacker{buffer: body}
+	version, agent := r.uint(), r.int()
+	return agent, version == reportVersion && !r.failed
+}
+
 func unpackReport(body []byte, replyTo int) (*engine.Report, error) {
 	r := unpacker{buffer: body}
 	if version := r.uint(); version != reportVersion {
