@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/cyclonetix/cyclonetix/db"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
@@ -21,6 +22,9 @@ type mailReader struct {
 	marks map[int]mailMark
 	// given is what was given out and not answered yet, by bucket.
 	given map[int]map[mailMark]bool
+	// started is when the server did, zero where that is in doubt; newest is the greatest xmin that was seen.
+	started time.Time
+	newest  uint64
 }
 
 // mailRead is a read of some mailboxes.
@@ -46,6 +50,7 @@ func (m *mailReader) init(buckets []int) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	m.rung, m.marks, m.given = map[int]bool{}, make(map[int]mailMark, len(buckets)), make(map[int]map[mailMark]bool, len(buckets))
+	m.started, m.newest = time.Time{}, 0
 	for _, bucket := range buckets {
 		m.marks[bucket], m.given[bucket] = mailMark{}, map[mailMark]bool{}
 	}
@@ -100,8 +105,29 @@ func (m *mailReader) putBack(params mailRead) {
 	}
 }
 
+// doubt is called when the server did not answer: it may have crashed.
+func (m *mailReader) doubt() { m.started = time.Time{} }
+
+// heed looks at whether the server is the one that it was. One that crashed gives numbers of transactions again that it had not
+// yet written down, so mail may come below the marks: they begin anew. One on which fewer transactions have ended than
+// before is another, to which not all was copied. What the writer knows may not be stored then: engine.ErrFenced.
+func (m *mailReader) heed(started time.Time, xmin uint64) error {
+	if xmin < m.newest {
+		return fmt.Errorf("%w: the database has lost transactions (its oldest is %d, and was %d); was a standby promoted?", engine.ErrFenced, xmin, m.newest)
+	}
+	if m.newest > 0 && !started.Equal(m.started) {
+		for bucket := range m.marks {
+			m.marks[bucket] = mailMark{}
+			m.ring(bucket)
+		}
+	}
+	m.started, m.newest = started, xmin
+	return nil
+}
+
 // move takes the mark of a bucket on, never back.
 func (m *mailReader) move(bucket int, to mailMark) {
+	m.newest = max(m.newest, to.xid)
 	if m.marks[bucket].less(to) {
 		m.marks[bucket] = to
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
@@ -197,6 +198,53 @@ func TestMailOfANewerForm(t *testing.T) {
 	w.must(w.writer.Recover(w.ctx), "recover")
 	if mail := w.turn(); len(mail) != 0 {
 		t.Errorf("then read is %+v", mail)
+	}
+}
+
+// A server that crashed gives the numbers of transactions again that it had not written down, below the marks.
+func TestMailBelowTheMarks(t *testing.T) {
+	t.Parallel()
+	for name, happen := range map[string]func(w *world){
+		"the server started anew": func(w *world) { w.writer.mail.started = w.writer.mail.started.Add(-time.Hour) },
+		"the server crashed":      func(w *world) { w.writer.mail.doubt() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.takeOver()
+			_, err := w.writer.Tick(w.ctx)
+			w.must(err, "tick")
+			w.read(true, 100)
+			long, err := w.sql.Begin(w.ctx)
+			w.must(err, "begin")
+			_, err = long.Exec(w.ctx, "INSERT INTO cyclonetix__state.mailbox (bucket, kind, actor) VALUES (3, 3, 'below')")
+			w.must(err, "post")
+			mark := mailMark{xid: ask[uint64](w, "SELECT pg_current_xact_id()")}
+			w.must(long.Commit(w.ctx), "commit")
+			w.writer.mail.marks[3] = mark
+			if got := w.read(true, 100); len(got) != 0 {
+				t.Fatalf("the test tests nothing: read is %v", actorsOf(got))
+			}
+			happen(w)
+			_, err = w.writer.Tick(w.ctx)
+			w.must(err, "tick")
+			if got := actorsOf(w.read(false, 100)); !slices.Equal(got, []string{"below"}) {
+				t.Errorf("read is %v", got)
+			}
+		})
+	}
+}
+
+// A standby that was promoted may lack what was committed last. The writer must not go on with what it knows.
+func TestDatabaseThatWentBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.takeOver()
+	_, err := w.writer.Tick(w.ctx)
+	w.must(err, "tick")
+	w.writer.mail.newest += 1_000_000
+	if _, err := w.writer.Tick(w.ctx); !errors.Is(err, engine.ErrFenced) {
+		t.Errorf("the tick says %v", err)
 	}
 }
 

@@ -27,6 +27,7 @@ func (w *Writer) Tick(ctx context.Context) (engine.Tick, error) {
 	row, err := w.backend.queries.Tick(ctx, w.backend.on(w.backend.pool), params)
 	if err != nil {
 		w.judge.interrupt()
+		w.mail.doubt()
 		return engine.Tick{}, fmt.Errorf("tick: %w", interpretError(err))
 	}
 	w.backend.clock.set(before, row.Now)
@@ -37,6 +38,9 @@ func (w *Writer) Tick(ctx context.Context) (engine.Tick, error) {
 		w.beatAt = time.Now()
 	}
 	w.heardOfMail(row.MailBuckets, row.Xmin)
+	if err := w.mail.heed(row.ServerStarted, row.Xmin); err != nil {
+		return engine.Tick{}, err
+	}
 	tick := engine.Tick{MailWaits: len(row.MailBuckets) > 0}
 	var agents []tickAgent
 	if err := json.Unmarshal(row.Agents, &agents); err != nil {
