@@ -375,12 +375,19 @@ func (q *Queries) ListRunsByName(ctx context.Context, db DBTX, arg ListRunsByNam
 }
 
 const loadRunInfos = `-- name: LoadRunInfos :many
-SELECT r.run_id, r.dag_id, r.name, r.revision, r.plan, r.run_values, r.sensitive_values, p.version, p.updates
-FROM unnest($1::uuid[]) AS u (run_id),
+SELECT r.run_id, r.dag_id, r.name, r.revision, r.plan,
+       (CASE WHEN u.known = 0 THEN r.run_values END)::json AS run_values,
+       (CASE WHEN u.known = 0 THEN r.sensitive_values END)::json AS sensitive_values, p.version, p.updates
+FROM ROWS FROM (unnest($1::uuid[]), unnest($2::integer[])) AS u (run_id, known),
      LATERAL (SELECT run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r,
      LATERAL (SELECT coalesce(max(c.version), 0)::integer AS version, json_agg(c.body ORDER BY c.version)::json AS updates
-              FROM cyclonetix__state.run_updates c WHERE c.run_id = u.run_id) p
+              FROM cyclonetix__state.run_updates c WHERE c.run_id = u.run_id AND c.version >= u.known) p
 `
+
+type LoadRunInfosParams struct {
+	RunIDs        []UUID
+	KnownVersions []int32
+}
 
 type LoadRunInfosRow struct {
 	RunID           UUID
@@ -394,9 +401,10 @@ type LoadRunInfosRow struct {
 	Updates         []byte
 }
 
-// What agents and the writer need to know of runs, with what evaluation points changed.
-func (q *Queries) LoadRunInfos(ctx context.Context, db DBTX, runIds []UUID) ([]LoadRunInfosRow, error) {
-	rows, err := db.Query(ctx, loadRunInfos, runIds)
+// What agents and the writer need to know of runs, with what evaluation points changed. A known version is 0, or 1 more than that
+// which the caller knows of: then it gets only what came after it.
+func (q *Queries) LoadRunInfos(ctx context.Context, db DBTX, arg LoadRunInfosParams) ([]LoadRunInfosRow, error) {
+	rows, err := db.Query(ctx, loadRunInfos, arg.RunIDs, arg.KnownVersions)
 	if err != nil {
 		return nil, err
 	}

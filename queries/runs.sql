@@ -125,12 +125,15 @@ FROM unnest(@run_ids::uuid[]) AS u (run_id),
 WHERE (s.status >= 10) = @ended::boolean;
 
 -- name: LoadRunInfos :many
--- What agents and the writer need to know of runs, with what evaluation points changed.
-SELECT r.run_id, r.dag_id, r.name, r.revision, r.plan, r.run_values, r.sensitive_values, p.version, p.updates
-FROM unnest(@run_ids::uuid[]) AS u (run_id),
+-- What agents and the writer need to know of runs, with what evaluation points changed. A known version is 0, or 1 more than that
+-- which the caller knows of: then it gets only what came after it.
+SELECT r.run_id, r.dag_id, r.name, r.revision, r.plan,
+       (CASE WHEN u.known = 0 THEN r.run_values END)::json AS run_values,
+       (CASE WHEN u.known = 0 THEN r.sensitive_values END)::json AS sensitive_values, p.version, p.updates
+FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@known_versions::integer[])) AS u (run_id, known),
      LATERAL (SELECT * FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r,
      LATERAL (SELECT coalesce(max(c.version), 0)::integer AS version, json_agg(c.body ORDER BY c.version)::json AS updates
-              FROM cyclonetix__state.run_updates c WHERE c.run_id = u.run_id) p;
+              FROM cyclonetix__state.run_updates c WHERE c.run_id = u.run_id AND c.version >= u.known) p;
 
 -- name: GetGivenValues :one
 SELECT run_values, sensitive_values FROM cyclonetix__state.runs WHERE run_id = @run_id;

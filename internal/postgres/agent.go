@@ -221,7 +221,7 @@ func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow
 		clear(s.runs)
 	}
 	var hashes []workflow.Hash
-	var unknown []db.UUID
+	var unknown []knownRun
 	for i := range rows {
 		row := &rows[i]
 		for _, spec := range row.Specs {
@@ -234,8 +234,12 @@ func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow
 				continue
 			}
 			if wanted > 0 {
+				former := s.runs[id]
+				if former.version == 0 {
+					former.RunInfo = &engine.RunInfo{ID: id}
+				}
 				delete(s.runs, id)
-				unknown = append(unknown, run)
+				unknown = append(unknown, former)
 			} else {
 				s.runs[id] = knownRun{RunInfo: &engine.RunInfo{ID: id, Name: id.String(), DAG: row.Dags[number], Values: &workflow.RunValues{}}}
 			}
@@ -291,29 +295,30 @@ func (s *agentSession) brokenEnd(member *engine.DispatchMember, at time.Time) en
 	}}
 }
 
-// knownRun is what a session knows of a run.
-type knownRun struct {
-	*engine.RunInfo
-	// version is 0 where the run had no values, else 1 more than that of the values.
-	version int32
-}
-
-// loadRuns takes note of the runs that have values or a name. One that can't be read stays unknown.
-func (s *agentSession) loadRuns(ctx context.Context, ids []db.UUID) error {
-	if len(ids) == 0 {
+// loadRuns takes note of what is new of runs that have values or a name. One that can't be read stays unknown.
+func (s *agentSession) loadRuns(ctx context.Context, runs []knownRun) error {
+	if len(runs) == 0 {
 		return nil
 	}
-	rows, err := s.backend.queries.LoadRunInfos(ctx, s.backend.on(s.backend.pool), ids)
+	var params db.LoadRunInfosParams
+	former := make(map[db.UUID]knownRun, len(runs))
+	for _, run := range runs {
+		if id := db.UUID(run.ID); former[id].RunInfo == nil {
+			former[id] = run
+			params.RunIDs, params.KnownVersions = append(params.RunIDs, id), append(params.KnownVersions, run.version)
+		}
+	}
+	rows, err := s.backend.queries.LoadRunInfos(ctx, s.backend.on(s.backend.pool), params)
 	if err != nil {
 		return fmt.Errorf("load the values of runs: %w", interpretError(err))
 	}
 	for i := range rows {
-		info, err := runInfo(&rows[i])
+		info, err := former[rows[i].RunID].add(&rows[i])
 		if err != nil {
 			s.backend.logger.Error("the values of a run can't be read", "run", workflow.RunID(rows[i].RunID), "error", err)
 			continue
 		}
-		s.runs[info.ID] = knownRun{info, rows[i].Version + 1}
+		s.runs[info.ID] = info
 	}
 	return nil
 }

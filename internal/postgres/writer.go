@@ -27,7 +27,8 @@ type Writer struct {
 	beatAt  time.Time
 	members int // live agents in other processes
 
-	mail mailReader
+	mail   mailReader
+	values valueCache
 }
 
 // OpenWriter implements engine.Backend.
