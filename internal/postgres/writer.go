@@ -87,17 +87,19 @@ func (b *Backend) OpenWriter(ctx context.Context, orchestrator string) (engine.W
 	return writer, nil
 }
 
-// A writer whose session lock is free gets this long to move its beat before it is declared dead; one that
-// never had a lock gets the time of three beats.
+// A writer whose session lock is free gets this long to move its beat before it is declared dead. One whose lock is held
+// gets the time of three beats: a server keeps the lock of a host that lost its power until it misses the connection. So does
+// one that never had a lock. A held lock and a beat of late are proof enough of a life.
 const (
 	writerGrace       = 1500 * time.Millisecond
 	writerPoll        = 250 * time.Millisecond
 	lonelyWriterGrace = missedBeats * (quietBeat + time.Second)
+	lateBeat          = 2 * (quietBeat + time.Second)
 )
 
 // retireWriters declares dead the writers that were left by processes that died. A
-// process of this host that has ended is dead for certain; elsewhere, one is whose session lock is free
-// and who does nothing for a second.
+// process of this host that has ended is dead for certain; elsewhere, one is who does nothing for a while, which is a
+// second or two where its session lock is free.
 func (b *Backend) retireWriters(ctx context.Context) error {
 	type progress struct{ seq, beat int64 }
 	first, told := map[int64]progress{}, map[int64]bool{}
@@ -113,7 +115,7 @@ func (b *Backend) retireWriters(ctx context.Context) error {
 			first[other.Writer] = now
 			switch {
 			case provenDead(other.Process):
-			case other.Locked, seen && before != now:
+			case isAlive(&other), seen && before != now:
 				return writerExists(&other)
 			case time.Since(start) < graceOf(&other):
 				waiting++
@@ -138,8 +140,13 @@ func (b *Backend) retireWriters(ctx context.Context) error {
 	}
 }
 
+// isAlive tells that there is no need to watch the writer.
+func isAlive(writer *db.ListLiveWritersRow) bool {
+	return writer.Locked && writer.BeatAgeSeconds < lateBeat.Seconds()
+}
+
 func graceOf(writer *db.ListLiveWritersRow) time.Duration {
-	if writer.LockKey == 0 {
+	if writer.LockKey == 0 || writer.Locked {
 		return lonelyWriterGrace
 	}
 	return writerGrace
