@@ -220,6 +220,10 @@ func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow
 	if len(s.runs) > maxKnownRuns {
 		clear(s.runs)
 	}
+	rows, unpacked, err := s.unpack(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
 	var hashes []workflow.Hash
 	var unknown []knownRun
 	for i := range rows {
@@ -254,11 +258,7 @@ func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow
 	}
 	deliveries := make([]engine.ClaimedDelivery, 0, len(rows))
 	for i := range rows {
-		row := &rows[i]
-		members, err := unpackMembers(row.Runs, row.Dags, row.Versions, row.Specs, row.Members)
-		if err != nil {
-			return nil, fmt.Errorf("delivery %d: %w", row.ID, err)
-		}
+		row, members := &rows[i], unpacked[i]
 		delivery := engine.ClaimedDelivery{ID: row.ID, ReplyTo: int(row.ReplyTo), ClaimedAt: row.ClaimedAt.UTC(), Tasks: make([]engine.ClaimedTask, 0, len(members))}
 		broken := engine.Report{ReplyTo: int(row.ReplyTo), Agent: s.incarnation}
 		for number := range members {
@@ -282,6 +282,34 @@ func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow
 		}
 	}
 	return deliveries, nil
+}
+
+// unpack gives the members of what was claimed, by row. A row that is damaged is left out; its writer is told, who
+// queues what it held anew.
+func (s *agentSession) unpack(ctx context.Context, rows []db.ClaimDispatchesRow) (whole []db.ClaimDispatchesRow, members [][]engine.DispatchMember, err error) {
+	whole, members = make([]db.ClaimDispatchesRow, 0, len(rows)), make([][]engine.DispatchMember, 0, len(rows))
+	var damaged []int64
+	for i := range rows {
+		row := &rows[i]
+		unpacked, err := unpackMembers(row.Runs, row.Dags, row.Versions, row.Specs, row.Members)
+		if err != nil {
+			s.backend.logger.Error("a delivery can't be read and is given back", "delivery", row.ID, "error", err)
+			damaged = append(damaged, row.ID)
+			continue
+		}
+		whole, members = append(whole, *row), append(members, unpacked)
+	}
+	if len(damaged) == 0 {
+		return whole, members, nil
+	}
+	buckets, err := s.backend.queries.LoseDispatches(ctx, s.backend.on(s.backend.pool), db.LoseDispatchesParams{Agent: s.incarnation, IDs: damaged})
+	if err != nil {
+		return nil, nil, fmt.Errorf("give damaged deliveries back: %w", interpretError(err))
+	}
+	for _, bucket := range buckets {
+		s.backend.bell.ringMail(int(bucket))
+	}
+	return whole, members, nil
 }
 
 // maxKnownRuns is the number of runs that a session remembers; beyond it, it begins anew.

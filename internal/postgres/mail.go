@@ -291,7 +291,8 @@ func (w *Writer) decode(body []byte, into any, what string, key engine.MailKey) 
 	}
 }
 
-// lostDeliveries gives the deliveries whose agents died that messages speak of.
+// lostDeliveries gives the deliveries whose agents died that messages speak of. Error: engine.ErrFenced after one that was
+// damaged: the caller is to begin anew.
 func (w *Writer) lostDeliveries(ctx context.Context, mail []db.ReadMailRow) (map[int64]*engine.LostDelivery, error) {
 	var ids []int64
 	for i := range mail {
@@ -307,12 +308,13 @@ func (w *Writer) lostDeliveries(ctx context.Context, mail []db.ReadMailRow) (map
 		return nil, fmt.Errorf("read lost deliveries: %w", interpretError(err))
 	}
 	lost := make(map[int64]*engine.LostDelivery, len(rows))
+	var damaged []int64
 	for i := range rows {
 		row := &rows[i]
 		members, err := unpackMembers(row.Runs, row.Dags, row.Versions, row.Specs, row.Members)
 		if err != nil {
-			// Nobody can ever tell what it held; without it the others are rescued.
 			w.backend.logger.Error("a lost delivery can't be read and is thrown away", "delivery", row.ID, "error", err)
+			damaged = append(damaged, row.ID)
 			continue
 		}
 		delivery := &engine.LostDelivery{ID: row.ID, ClaimedAt: orZero(row.ClaimedAt), Members: make([]workflow.Member, len(members))}
@@ -323,6 +325,13 @@ func (w *Writer) lostDeliveries(ctx context.Context, mail []db.ReadMailRow) (map
 			delivery.Members[number] = members[number].Member
 		}
 		lost[row.ID] = delivery
+	}
+	if len(damaged) > 0 {
+		// Nobody can ever tell what it held. When the memory is built anew, that is queued and in no delivery.
+		if err := w.backend.queries.DeleteDispatches(ctx, w.backend.on(w.backend.pool), damaged); err != nil {
+			return nil, fmt.Errorf("delete damaged deliveries: %w", interpretError(err))
+		}
+		return nil, fmt.Errorf("%w: deliveries %v were damaged", engine.ErrFenced, damaged)
 	}
 	return lost, nil
 }

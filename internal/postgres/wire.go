@@ -69,10 +69,13 @@ func versionAt(versions []int32, run int) int32 {
 // unpackMembers is the inverse of packMembers.
 func unpackMembers(runs []db.UUID, dags []string, versions []int32, specs []db.UUID, members []byte) ([]engine.DispatchMember, error) {
 	unpacked := make([]engine.DispatchMember, 0, len(members)/memberSize)
+	if len(dags) < len(runs) || len(versions) > 0 && len(versions) < len(runs) {
+		return nil, fmt.Errorf("runs of a delivery: %w", errMalformed)
+	}
 	for ; len(members) >= memberSize; members = members[memberSize:] {
 		run := int(binary.BigEndian.Uint16(members))
 		spec := int(binary.BigEndian.Uint16(members[2:]))
-		if run >= len(runs) || run >= len(dags) || len(versions) > 0 && run >= len(versions) || spec >= len(specs) {
+		if run >= len(runs) || spec >= len(specs) {
 			return nil, fmt.Errorf("members of a delivery: %w", errMalformed)
 		}
 		unpacked = append(unpacked, engine.DispatchMember{

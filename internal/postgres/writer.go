@@ -239,10 +239,15 @@ func (w *Writer) Dispatched(ctx context.Context) ([]engine.Delivery, error) {
 	for i := range rows {
 		row := &rows[i]
 		members, err := unpackMembers(row.Runs, row.Dags, row.Versions, row.Specs, row.Members)
-		if err != nil {
-			return nil, fmt.Errorf("delivery %d: %w", row.ID, err)
+		var class engine.Class
+		if err == nil {
+			class, err = w.backend.classByID(ctx, row.Class)
 		}
-		class, err := w.backend.classByID(ctx, row.Class)
+		if errors.Is(err, errMalformed) || errors.Is(err, engine.ErrNotFound) {
+			// What it held is in no delivery then, and is queued anew.
+			w.backend.logger.Error("a delivery can't be read and is left out", "delivery", row.ID, "error", err)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
