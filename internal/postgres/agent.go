@@ -336,6 +336,7 @@ func (s *agentSession) loadRuns(ctx context.Context, runs []knownRun) error {
 			params.RunIDs, params.KnownVersions = append(params.RunIDs, id), append(params.KnownVersions, run.version)
 		}
 	}
+	params.Least, params.Greatest = boundsOf(params.RunIDs)
 	rows, err := s.backend.queries.LoadRunInfos(ctx, s.backend.on(s.backend.pool), params)
 	if err != nil {
 		return fmt.Errorf("load the values of runs: %w", interpretError(err))

@@ -32,10 +32,14 @@ func (w *Writer) LoadEnded(ctx context.Context, id workflow.RunID) (*workflow.Ru
 }
 
 func (w *Writer) loadRuns(ctx context.Context, ids []workflow.RunID, ended bool) ([]*workflow.Run, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
 	params := db.LoadRunsParams{RunIDs: make([]db.UUID, len(ids)), Ended: ended}
 	for i, id := range ids {
 		params.RunIDs[i] = db.UUID(id)
 	}
+	params.Least, params.Greatest = boundsOf(params.RunIDs)
 	rows, err := w.backend.queries.LoadRuns(ctx, w.backend.on(w.backend.pool), params)
 	if err != nil {
 		return nil, fmt.Errorf("load runs: %w", interpretError(err))
@@ -107,7 +111,7 @@ func storedNode(row *db.LoadTaskRunsRow) workflow.StoredNode {
 func (w *Writer) Details(ctx context.Context, id workflow.RunID) (*engine.RunDetails, error) {
 	former := w.values.of(id)
 	rows, err := w.backend.queries.LoadRunInfos(ctx, w.backend.on(w.backend.pool), db.LoadRunInfosParams{
-		RunIDs: []db.UUID{db.UUID(id)}, KnownVersions: []int32{former.version},
+		RunIDs: []db.UUID{db.UUID(id)}, KnownVersions: []int32{former.version}, Least: db.UUID(id), Greatest: db.UUID(id),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("load what run %s was made of: %w", id, interpretError(err))
