@@ -25,7 +25,6 @@ func TestPlansAreRememberedByContent(t *testing.T) {
 		t.Error("another plan is known")
 	}
 	kept := weak.Make(first)
-	first = nil
 	w.eventually("the plan leaves memory", func() bool {
 		runtime.GC()
 		return kept.Value() == nil
