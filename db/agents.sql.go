@@ -212,6 +212,43 @@ func (q *Queries) LockAgent(ctx context.Context, db DBTX, agent int64) error {
 	return err
 }
 
+const loseDispatches = `-- name: LoseDispatches :many
+WITH told AS (
+    UPDATE cyclonetix__state.dispatches d SET lost = true
+    WHERE d.id = ANY ($1::bigint[]) AND d.claimed_by = $2::bigint AND NOT d.lost
+    RETURNING d.id, d.reply_to
+)
+INSERT INTO cyclonetix__state.mailbox (bucket, kind, dispatch)
+SELECT t.reply_to, 4, t.id FROM told t
+RETURNING bucket
+`
+
+type LoseDispatchesParams struct {
+	IDs   []int64
+	Agent int64
+}
+
+// The same, for deliveries of an agent that lives and that can do nothing with them.
+func (q *Queries) LoseDispatches(ctx context.Context, db DBTX, arg LoseDispatchesParams) ([]int16, error) {
+	rows, err := db.Query(ctx, loseDispatches, arg.IDs, arg.Agent)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int16
+	for rows.Next() {
+		var bucket int16
+		if err := rows.Scan(&bucket); err != nil {
+			return nil, err
+		}
+		items = append(items, bucket)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const tellLostDispatches = `-- name: TellLostDispatches :many
 WITH told AS (
     UPDATE cyclonetix__state.dispatches d SET lost = true

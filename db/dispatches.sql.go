@@ -392,6 +392,25 @@ func (q *Queries) ListLostDispatches(ctx context.Context, db DBTX, ids []int64) 
 	return items, nil
 }
 
+const raiseDispatchVersions = `-- name: RaiseDispatchVersions :exec
+UPDATE cyclonetix__state.dispatches d
+SET versions = ARRAY(SELECT coalesce(($1::integer[])[array_position($2::uuid[], r.id)], d.versions[r.i], 0)
+                     FROM unnest(d.runs) WITH ORDINALITY AS r (id, i) ORDER BY r.i)
+WHERE d.claimed_by IS NULL AND d.runs && $2::uuid[]
+`
+
+type RaiseDispatchVersionsParams struct {
+	Versions []int32
+	RunIDs   []UUID
+}
+
+// What nobody has claimed yet is to see the values of its run as they are now. The table holds a window
+// of the queue, so looking through all of it is quick.
+func (q *Queries) RaiseDispatchVersions(ctx context.Context, db DBTX, arg RaiseDispatchVersionsParams) error {
+	_, err := db.Exec(ctx, raiseDispatchVersions, arg.Versions, arg.RunIDs)
+	return err
+}
+
 const withdrawDispatches = `-- name: WithdrawDispatches :many
 DELETE FROM cyclonetix__state.dispatches WHERE claimed_by IS NULL AND runs && $1::uuid[]
 RETURNING id, class, priority, runs, dags, versions, specs, members
@@ -408,7 +427,7 @@ type WithdrawDispatchesRow struct {
 	Members  []byte
 }
 
-// The table holds a window of the queue, so looking through all of it is quick. A delivery that is being claimed is waited for.
+// As above. A delivery that is being claimed is waited for.
 func (q *Queries) WithdrawDispatches(ctx context.Context, db DBTX, runIds []UUID) ([]WithdrawDispatchesRow, error) {
 	rows, err := db.Query(ctx, withdrawDispatches, runIds)
 	if err != nil {

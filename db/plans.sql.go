@@ -27,10 +27,14 @@ func (q *Queries) DeleteUnusedPlans(ctx context.Context, db DBTX, before time.Ti
 }
 
 const deleteUnusedTaskSpecs = `-- name: DeleteUnusedTaskSpecs :execrows
-DELETE FROM cyclonetix__state.task_specs s
-WHERE s.last_used < $1::timestamptz AND NOT EXISTS (SELECT FROM cyclonetix__state.plan_nodes n WHERE n.spec = s.hash)
+DELETE FROM cyclonetix__state.task_specs
+WHERE hash = ANY (ARRAY(
+    SELECT s.hash FROM cyclonetix__state.task_specs s
+    WHERE s.last_used < $1::timestamptz AND NOT EXISTS (SELECT FROM cyclonetix__state.plan_nodes n WHERE n.spec = s.hash)
+    FOR UPDATE SKIP LOCKED))
 `
 
+// One that somebody touches is not waited for: it is used.
 func (q *Queries) DeleteUnusedTaskSpecs(ctx context.Context, db DBTX, before time.Time) (int64, error) {
 	result, err := db.Exec(ctx, deleteUnusedTaskSpecs, before)
 	if err != nil {
@@ -360,9 +364,13 @@ WITH plan AS (
     FROM plan WHERE p.hash = plan.hash AND p.last_used < current_date
     RETURNING p.hash
 ), touched_specs AS (
+    -- Sorted by hash, as InsertTaskSpecs does, so that those who touch plans that share specifications do not deadlock.
     UPDATE cyclonetix__state.task_specs s SET last_used = current_date
-    WHERE s.last_used < current_date
-      AND s.hash IN (SELECT n.spec FROM cyclonetix__state.plan_nodes n JOIN touched t ON t.hash = n.plan)
+    WHERE s.hash = ANY (ARRAY(
+        SELECT l.hash FROM cyclonetix__state.task_specs l
+        WHERE l.last_used < current_date
+          AND l.hash IN (SELECT n.spec FROM cyclonetix__state.plan_nodes n JOIN touched t ON t.hash = n.plan)
+        ORDER BY l.hash FOR UPDATE))
 )
 SELECT (SELECT count(*) FROM touched) + (SELECT count(*) FROM plan WHERE last_used >= current_date) AS found
 `

@@ -63,16 +63,19 @@ func (q *Queries) DeleteLiveRuns(ctx context.Context, db DBTX, arg DeleteLiveRun
 }
 
 const deleteRunNames = `-- name: DeleteRunNames :execrows
-DELETE FROM cyclonetix__state.run_names WHERE run_id >= $1 AND run_id < $2
+DELETE FROM cyclonetix__state.run_names
+WHERE ctid = ANY (ARRAY(SELECT n.ctid FROM cyclonetix__state.run_names n
+                        WHERE n.run_id >= $1 AND n.run_id < $2 LIMIT $3))
 `
 
 type DeleteRunNamesParams struct {
 	LowerBound UUID
 	UpperBound UUID
+	Most       int32
 }
 
 func (q *Queries) DeleteRunNames(ctx context.Context, db DBTX, arg DeleteRunNamesParams) (int64, error) {
-	result, err := db.Exec(ctx, deleteRunNames, arg.LowerBound, arg.UpperBound)
+	result, err := db.Exec(ctx, deleteRunNames, arg.LowerBound, arg.UpperBound, arg.Most)
 	if err != nil {
 		return 0, err
 	}
@@ -411,12 +414,23 @@ func (q *Queries) ListRunsByName(ctx context.Context, db DBTX, arg ListRunsByNam
 }
 
 const loadRunInfos = `-- name: LoadRunInfos :many
-SELECT r.run_id, r.dag_id, r.name, r.revision, r.plan, r.run_values, r.sensitive_values, p.version, p.updates
-FROM unnest($1::uuid[]) AS u (run_id),
-     LATERAL (SELECT run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of, request FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r,
+SELECT r.run_id, r.dag_id, r.name, r.revision, r.plan,
+       (CASE WHEN u.known = 0 THEN r.run_values END)::json AS run_values,
+       (CASE WHEN u.known = 0 THEN r.sensitive_values END)::json AS sensitive_values, p.version, p.updates
+FROM ROWS FROM (unnest($1::uuid[]), unnest($2::integer[])) AS u (run_id, known),
+     LATERAL (SELECT run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of, request FROM cyclonetix__state.runs r
+              WHERE r.run_id = u.run_id AND r.run_id >= $3 AND r.run_id <= $4 LIMIT 1) r,
      LATERAL (SELECT coalesce(max(c.version), 0)::integer AS version, json_agg(c.body ORDER BY c.version)::json AS updates
-              FROM cyclonetix__state.run_updates c WHERE c.run_id = u.run_id) p
+              FROM cyclonetix__state.run_updates c
+              WHERE c.run_id = u.run_id AND c.version >= u.known AND c.run_id >= $3 AND c.run_id <= $4) p
 `
+
+type LoadRunInfosParams struct {
+	RunIDs        []UUID
+	KnownVersions []int32
+	Least         UUID
+	Greatest      UUID
+}
 
 type LoadRunInfosRow struct {
 	RunID           UUID
@@ -430,9 +444,15 @@ type LoadRunInfosRow struct {
 	Updates         []byte
 }
 
-// What agents and the writer need to know of runs, with what evaluation points changed.
-func (q *Queries) LoadRunInfos(ctx context.Context, db DBTX, runIds []UUID) ([]LoadRunInfosRow, error) {
-	rows, err := db.Query(ctx, loadRunInfos, runIds)
+// What agents and the writer need to know of runs, with what evaluation points changed. A known version is 0, or 1 more than that
+// which the caller knows of: then it gets only what came after it. The bounds are as above.
+func (q *Queries) LoadRunInfos(ctx context.Context, db DBTX, arg LoadRunInfosParams) ([]LoadRunInfosRow, error) {
+	rows, err := db.Query(ctx, loadRunInfos,
+		arg.RunIDs,
+		arg.KnownVersions,
+		arg.Least,
+		arg.Greatest,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -463,20 +483,25 @@ func (q *Queries) LoadRunInfos(ctx context.Context, db DBTX, runIds []UUID) ([]L
 
 const loadRuns = `-- name: LoadRuns :many
 SELECT r.run_id, r.dag_id, r.plan, r.revision, r.options, (r.name IS NOT NULL OR r.run_values IS NOT NULL)::boolean AS has_values,
-       s.status, s.start_time, s.cancel_time, s.stop, s.version,
-       EXISTS (SELECT FROM cyclonetix__state.run_nodes g WHERE g.run_id = u.run_id)::boolean AS grown,
-       -- Only who keeps what an earlier run did has to know it.
-       (r.options -> 'kept' IS NOT NULL
-        AND EXISTS (SELECT FROM cyclonetix__state.run_events e WHERE e.run_id = u.run_id AND e.kind = 'retry'))::boolean AS retried
-FROM unnest($1::uuid[]) AS u (run_id),
-     LATERAL (SELECT run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of, request FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r,
-     LATERAL (SELECT run_id, status, stop, task_count, completed_tasks, failed_tasks, writes, version, start_time, end_time, cancel_time, reason, reopened, unsuccessful FROM cyclonetix__state.run_states s WHERE s.run_id = u.run_id LIMIT 1) s
-WHERE (s.status >= 10) = $2::boolean
+       s.status, s.start_time, s.cancel_time, s.stop, s.version, (g.grown IS NOT NULL)::boolean AS grown,
+       (e.retried IS NOT NULL)::boolean AS retried
+FROM unnest($1::uuid[]) AS u (run_id)
+JOIN LATERAL (SELECT run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of, request FROM cyclonetix__state.runs r
+              WHERE r.run_id = u.run_id AND r.run_id >= $2 AND r.run_id <= $3 LIMIT 1) r ON true
+JOIN LATERAL (SELECT run_id, status, stop, task_count, completed_tasks, failed_tasks, writes, version, start_time, end_time, cancel_time, reason, reopened, unsuccessful FROM cyclonetix__state.run_states s
+              WHERE s.run_id = u.run_id AND s.run_id >= $2 AND s.run_id <= $3 LIMIT 1) s ON true
+LEFT JOIN LATERAL (SELECT true AS grown FROM cyclonetix__state.run_nodes g
+                   WHERE g.run_id = u.run_id AND g.run_id >= $2 AND g.run_id <= $3 LIMIT 1) g ON true
+LEFT JOIN LATERAL (SELECT true AS retried FROM cyclonetix__state.run_events e
+                   WHERE r.options -> 'kept' IS NOT NULL AND e.run_id = u.run_id AND e.run_id >= $2 AND e.run_id <= $3 AND e.kind = 'retry' LIMIT 1) e ON true
+WHERE (s.status >= 10) = $4::boolean
 `
 
 type LoadRunsParams struct {
-	RunIDs []UUID
-	Ended  bool
+	RunIDs   []UUID
+	Least    UUID
+	Greatest UUID
+	Ended    bool
 }
 
 type LoadRunsRow struct {
@@ -495,9 +520,16 @@ type LoadRunsRow struct {
 	Retried    bool
 }
 
-// Runs that have not ended, or that have.
+// Runs that have not ended, or that have. The bounds of the runs' ids let the server look into their partitions only, and each
+// lateral subquery keeps its LIMIT, so it stays a look-up by key for each run.
+// Only who keeps what an earlier run did has to know of retries.
 func (q *Queries) LoadRuns(ctx context.Context, db DBTX, arg LoadRunsParams) ([]LoadRunsRow, error) {
-	rows, err := db.Query(ctx, loadRuns, arg.RunIDs, arg.Ended)
+	rows, err := db.Query(ctx, loadRuns,
+		arg.RunIDs,
+		arg.Least,
+		arg.Greatest,
+		arg.Ended,
+	)
 	if err != nil {
 		return nil, err
 	}

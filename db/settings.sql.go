@@ -58,25 +58,33 @@ func (q *Queries) GetTime(ctx context.Context, db DBTX) (time.Time, error) {
 }
 
 const listLooseTables = `-- name: ListLooseTables :many
-SELECT c.relname::text AS name FROM pg_catalog.pg_class c
+SELECT c.relname::text AS name,
+       coalesce((SELECT string_agg(pg_get_constraintdef(k.oid), ' ') FROM pg_catalog.pg_constraint k
+                 WHERE k.conrelid = c.oid AND k.contype = 'c'), '')::text AS constraints
+FROM pg_catalog.pg_class c
 WHERE c.relnamespace = to_regnamespace($1::text) AND c.relkind = 'r' AND NOT c.relispartition
 ORDER BY c.relname
 `
 
-// The tables of a schema that are no partitions.
-func (q *Queries) ListLooseTables(ctx context.Context, db DBTX, schema string) ([]string, error) {
+type ListLooseTablesRow struct {
+	Name        string
+	Constraints string
+}
+
+// The tables of a schema that are no partitions. Of one that was, a constraint tells the range.
+func (q *Queries) ListLooseTables(ctx context.Context, db DBTX, schema string) ([]ListLooseTablesRow, error) {
 	rows, err := db.Query(ctx, listLooseTables, schema)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []string
+	var items []ListLooseTablesRow
 	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
+		var i ListLooseTablesRow
+		if err := rows.Scan(&i.Name, &i.Constraints); err != nil {
 			return nil, err
 		}
-		items = append(items, name)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -305,12 +305,12 @@ func (q *Queries) ListDueTimers(ctx context.Context, db DBTX, arg ListDueTimersP
 const loadTaskRuns = `-- name: LoadTaskRuns :many
 SELECT t.node, t.status, t.cause, t.attempt, t.delivery,
        (SELECT count(*) FROM cyclonetix__state.attempts a
-        WHERE a.run_id = t.run_id AND a.node = t.node AND a.cause NOT IN (7, 8)
+        WHERE a.run_id = $1 AND a.node = t.node AND a.cause NOT IN (7, 8)
           AND a.retired <> 1 AND a.attempt > coalesce((SELECT max(b.attempt) FROM cyclonetix__state.attempts b
-                                    WHERE b.run_id = t.run_id AND b.node = t.node
+                                    WHERE b.run_id = $1 AND b.node = t.node
                                       AND b.retired > 0 AND b.attempt < t.attempt), 0))::integer AS retried,
        (SELECT count(*) FROM cyclonetix__state.attempts a
-        WHERE a.run_id = t.run_id AND a.node = t.node AND a.cause = 7 AND a.retired <> 1)::integer AS rescued
+        WHERE a.run_id = $1 AND a.node = t.node AND a.cause = 7 AND a.retired <> 1)::integer AS rescued
 FROM cyclonetix__state.task_runs t
 WHERE t.run_id = $1 AND (t.attempt > 1 OR t.status IN (3, 12, 14))
 UNION ALL

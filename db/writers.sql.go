@@ -131,20 +131,22 @@ func (q *Queries) InsertWriter(ctx context.Context, db DBTX, arg InsertWriterPar
 
 const listLiveWriters = `-- name: ListLiveWriters :many
 SELECT w.writer, w.orchestrator, w.process, w.lock_key, w.started_at, w.seq, coalesce(b.beat, 0)::bigint AS beat,
-       (w.lock_key = ANY (cyclonetix__state.held_locks()))::boolean AS locked
+       (w.lock_key = ANY (cyclonetix__state.held_locks()))::boolean AS locked,
+       coalesce(extract(epoch FROM now() - b.at), 'infinity')::float8 AS beat_age_seconds
 FROM cyclonetix__state.writers w LEFT JOIN cyclonetix__state.writer_beats b ON b.writer = w.writer
 WHERE NOT w.dead
 `
 
 type ListLiveWritersRow struct {
-	Writer       int64
-	Orchestrator string
-	Process      string
-	LockKey      int64
-	StartedAt    time.Time
-	Seq          int64
-	Beat         int64
-	Locked       bool
+	Writer         int64
+	Orchestrator   string
+	Process        string
+	LockKey        int64
+	StartedAt      time.Time
+	Seq            int64
+	Beat           int64
+	Locked         bool
+	BeatAgeSeconds float64
 }
 
 func (q *Queries) ListLiveWriters(ctx context.Context, db DBTX) ([]ListLiveWritersRow, error) {
@@ -165,6 +167,7 @@ func (q *Queries) ListLiveWriters(ctx context.Context, db DBTX) ([]ListLiveWrite
 			&i.Seq,
 			&i.Beat,
 			&i.Locked,
+			&i.BeatAgeSeconds,
 		); err != nil {
 			return nil, err
 		}

@@ -37,6 +37,17 @@ INSERT INTO cyclonetix__state.mailbox (bucket, kind, dispatch)
 SELECT t.reply_to, 4, t.id FROM told t
 RETURNING bucket;
 
+-- name: LoseDispatches :many
+-- The same, for deliveries of an agent that lives and that can do nothing with them.
+WITH told AS (
+    UPDATE cyclonetix__state.dispatches d SET lost = true
+    WHERE d.id = ANY (@ids::bigint[]) AND d.claimed_by = @agent::bigint AND NOT d.lost
+    RETURNING d.id, d.reply_to
+)
+INSERT INTO cyclonetix__state.mailbox (bucket, kind, dispatch)
+SELECT t.reply_to, 4, t.id FROM told t
+RETURNING bucket;
+
 -- name: ListOrders :many
 SELECT id, kind, run_id, node, attempt, delivery FROM cyclonetix__state.orders WHERE agent = @agent ORDER BY id;
 

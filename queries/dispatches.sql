@@ -18,8 +18,16 @@ RETURNING id;
 -- name: DeleteDispatches :exec
 DELETE FROM cyclonetix__state.dispatches WHERE id = ANY (@ids::bigint[]);
 
+-- name: RaiseDispatchVersions :exec
+-- What nobody has claimed yet is to see the values of its run as they are now. The table holds a window
+-- of the queue, so looking through all of it is quick.
+UPDATE cyclonetix__state.dispatches d
+SET versions = ARRAY(SELECT coalesce((@versions::integer[])[array_position(@run_ids::uuid[], r.id)], d.versions[r.i], 0)
+                     FROM unnest(d.runs) WITH ORDINALITY AS r (id, i) ORDER BY r.i)
+WHERE d.claimed_by IS NULL AND d.runs && @run_ids::uuid[];
+
 -- name: WithdrawDispatches :many
--- The table holds a window of the queue, so looking through all of it is quick. A delivery that is being claimed is waited for.
+-- As above. A delivery that is being claimed is waited for.
 DELETE FROM cyclonetix__state.dispatches WHERE claimed_by IS NULL AND runs && @run_ids::uuid[]
 RETURNING id, class, priority, runs, dags, versions, specs, members;
 

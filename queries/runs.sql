@@ -120,25 +120,35 @@ ORDER BY bucket, run_id LIMIT @most;
 SELECT count(*) FROM cyclonetix__state.live_runs WHERE run_id >= @lower_bound AND run_id < @upper_bound;
 
 -- name: LoadRuns :many
--- Runs that have not ended, or that have.
+-- Runs that have not ended, or that have. The bounds of the runs' ids let the server look into their partitions only, and each
+-- lateral subquery keeps its LIMIT, so it stays a look-up by key for each run.
 SELECT r.run_id, r.dag_id, r.plan, r.revision, r.options, (r.name IS NOT NULL OR r.run_values IS NOT NULL)::boolean AS has_values,
-       s.status, s.start_time, s.cancel_time, s.stop, s.version,
-       EXISTS (SELECT FROM cyclonetix__state.run_nodes g WHERE g.run_id = u.run_id)::boolean AS grown,
-       -- Only who keeps what an earlier run did has to know it.
-       (r.options -> 'kept' IS NOT NULL
-        AND EXISTS (SELECT FROM cyclonetix__state.run_events e WHERE e.run_id = u.run_id AND e.kind = 'retry'))::boolean AS retried
-FROM unnest(@run_ids::uuid[]) AS u (run_id),
-     LATERAL (SELECT * FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r,
-     LATERAL (SELECT * FROM cyclonetix__state.run_states s WHERE s.run_id = u.run_id LIMIT 1) s
+       s.status, s.start_time, s.cancel_time, s.stop, s.version, (g.grown IS NOT NULL)::boolean AS grown,
+       (e.retried IS NOT NULL)::boolean AS retried
+FROM unnest(@run_ids::uuid[]) AS u (run_id)
+JOIN LATERAL (SELECT * FROM cyclonetix__state.runs r
+              WHERE r.run_id = u.run_id AND r.run_id >= @least AND r.run_id <= @greatest LIMIT 1) r ON true
+JOIN LATERAL (SELECT * FROM cyclonetix__state.run_states s
+              WHERE s.run_id = u.run_id AND s.run_id >= @least AND s.run_id <= @greatest LIMIT 1) s ON true
+LEFT JOIN LATERAL (SELECT true AS grown FROM cyclonetix__state.run_nodes g
+                   WHERE g.run_id = u.run_id AND g.run_id >= @least AND g.run_id <= @greatest LIMIT 1) g ON true
+-- Only who keeps what an earlier run did has to know of retries.
+LEFT JOIN LATERAL (SELECT true AS retried FROM cyclonetix__state.run_events e
+                   WHERE r.options -> 'kept' IS NOT NULL AND e.run_id = u.run_id AND e.run_id >= @least AND e.run_id <= @greatest AND e.kind = 'retry' LIMIT 1) e ON true
 WHERE (s.status >= 10) = @ended::boolean;
 
 -- name: LoadRunInfos :many
--- What agents and the writer need to know of runs, with what evaluation points changed.
-SELECT r.run_id, r.dag_id, r.name, r.revision, r.plan, r.run_values, r.sensitive_values, p.version, p.updates
-FROM unnest(@run_ids::uuid[]) AS u (run_id),
-     LATERAL (SELECT * FROM cyclonetix__state.runs r WHERE r.run_id = u.run_id LIMIT 1) r,
+-- What agents and the writer need to know of runs, with what evaluation points changed. A known version is 0, or 1 more than that
+-- which the caller knows of: then it gets only what came after it. The bounds are as above.
+SELECT r.run_id, r.dag_id, r.name, r.revision, r.plan,
+       (CASE WHEN u.known = 0 THEN r.run_values END)::json AS run_values,
+       (CASE WHEN u.known = 0 THEN r.sensitive_values END)::json AS sensitive_values, p.version, p.updates
+FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@known_versions::integer[])) AS u (run_id, known),
+     LATERAL (SELECT * FROM cyclonetix__state.runs r
+              WHERE r.run_id = u.run_id AND r.run_id >= @least AND r.run_id <= @greatest LIMIT 1) r,
      LATERAL (SELECT coalesce(max(c.version), 0)::integer AS version, json_agg(c.body ORDER BY c.version)::json AS updates
-              FROM cyclonetix__state.run_updates c WHERE c.run_id = u.run_id) p;
+              FROM cyclonetix__state.run_updates c
+              WHERE c.run_id = u.run_id AND c.version >= u.known AND c.run_id >= @least AND c.run_id <= @greatest) p;
 
 -- name: GetGivenValues :one
 SELECT run_values, sensitive_values FROM cyclonetix__state.runs WHERE run_id = @run_id;
@@ -164,4 +174,6 @@ FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@ats::timestamptz[]), unnest(@k
        AS u (run_id, at, kind, actor, node, attempt, cause, detail);
 
 -- name: DeleteRunNames :execrows
-DELETE FROM cyclonetix__state.run_names WHERE run_id >= @lower_bound AND run_id < @upper_bound;
+DELETE FROM cyclonetix__state.run_names
+WHERE ctid = ANY (ARRAY(SELECT n.ctid FROM cyclonetix__state.run_names n
+                        WHERE n.run_id >= @lower_bound AND n.run_id < @upper_bound LIMIT @most));

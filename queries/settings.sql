@@ -11,8 +11,11 @@ SELECT cyclonetix__state.ensure_partition(@parent, @suffix, @lower_bound, @upper
 SELECT cyclonetix__state.partitions(@parent)::text AS partitions;
 
 -- name: ListLooseTables :many
--- The tables of a schema that are no partitions.
-SELECT c.relname::text AS name FROM pg_catalog.pg_class c
+-- The tables of a schema that are no partitions. Of one that was, a constraint tells the range.
+SELECT c.relname::text AS name,
+       coalesce((SELECT string_agg(pg_get_constraintdef(k.oid), ' ') FROM pg_catalog.pg_constraint k
+                 WHERE k.conrelid = c.oid AND k.contype = 'c'), '')::text AS constraints
+FROM pg_catalog.pg_class c
 WHERE c.relnamespace = to_regnamespace(@schema::text) AND c.relkind = 'r' AND NOT c.relispartition
 ORDER BY c.relname;
 

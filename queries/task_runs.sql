@@ -124,12 +124,12 @@ SELECT cyclonetix__state.expect_rows('retired task runs', cardinality(@nodes::in
 -- The rows of one run, with how often earlier attempts used up retries, since the last one that was retired, and rescues.
 SELECT t.node, t.status, t.cause, t.attempt, t.delivery,
        (SELECT count(*) FROM cyclonetix__state.attempts a
-        WHERE a.run_id = t.run_id AND a.node = t.node AND a.cause NOT IN (7, 8)
+        WHERE a.run_id = @run_id AND a.node = t.node AND a.cause NOT IN (7, 8)
           AND a.retired <> 1 AND a.attempt > coalesce((SELECT max(b.attempt) FROM cyclonetix__state.attempts b
-                                    WHERE b.run_id = t.run_id AND b.node = t.node
+                                    WHERE b.run_id = @run_id AND b.node = t.node
                                       AND b.retired > 0 AND b.attempt < t.attempt), 0))::integer AS retried,
        (SELECT count(*) FROM cyclonetix__state.attempts a
-        WHERE a.run_id = t.run_id AND a.node = t.node AND a.cause = 7 AND a.retired <> 1)::integer AS rescued
+        WHERE a.run_id = @run_id AND a.node = t.node AND a.cause = 7 AND a.retired <> 1)::integer AS rescued
 FROM cyclonetix__state.task_runs t
 WHERE t.run_id = @run_id AND (t.attempt > 1 OR t.status IN (3, 12, 14))
 UNION ALL

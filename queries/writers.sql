@@ -6,7 +6,8 @@ INSERT INTO cyclonetix__state.writers (orchestrator, process, lock_key) VALUES (
 
 -- name: ListLiveWriters :many
 SELECT w.writer, w.orchestrator, w.process, w.lock_key, w.started_at, w.seq, coalesce(b.beat, 0)::bigint AS beat,
-       (w.lock_key = ANY (cyclonetix__state.held_locks()))::boolean AS locked
+       (w.lock_key = ANY (cyclonetix__state.held_locks()))::boolean AS locked,
+       coalesce(extract(epoch FROM now() - b.at), 'infinity')::float8 AS beat_age_seconds
 FROM cyclonetix__state.writers w LEFT JOIN cyclonetix__state.writer_beats b ON b.writer = w.writer
 WHERE NOT w.dead;
 

@@ -107,6 +107,9 @@ const (
 	CommandSkip    CommandKind = 6 // of Node; the run may have ended
 )
 
+// Known tells whether this program knows the kind.
+func (k CommandKind) Known() bool { return k >= CommandPause && k <= CommandSkip }
+
 // OfEnded tells whether an ended run can do it.
 func (k CommandKind) OfEnded() bool { return k == CommandRetry || k == CommandSkip }
 

@@ -220,8 +220,12 @@ func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow
 	if len(s.runs) > maxKnownRuns {
 		clear(s.runs)
 	}
+	rows, unpacked, err := s.unpack(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
 	var hashes []workflow.Hash
-	var unknown []db.UUID
+	var unknown []knownRun
 	for i := range rows {
 		row := &rows[i]
 		for _, spec := range row.Specs {
@@ -234,8 +238,12 @@ func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow
 				continue
 			}
 			if wanted > 0 {
+				former := s.runs[id]
+				if former.version == 0 {
+					former.RunInfo = &engine.RunInfo{ID: id}
+				}
 				delete(s.runs, id)
-				unknown = append(unknown, run)
+				unknown = append(unknown, former)
 			} else {
 				s.runs[id] = knownRun{RunInfo: &engine.RunInfo{ID: id, Name: id.String(), DAG: row.Dags[number], Values: &workflow.RunValues{}}}
 			}
@@ -250,11 +258,7 @@ func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow
 	}
 	deliveries := make([]engine.ClaimedDelivery, 0, len(rows))
 	for i := range rows {
-		row := &rows[i]
-		members, err := unpackMembers(row.Runs, row.Dags, row.Versions, row.Specs, row.Members)
-		if err != nil {
-			return nil, fmt.Errorf("delivery %d: %w", row.ID, err)
-		}
+		row, members := &rows[i], unpacked[i]
 		delivery := engine.ClaimedDelivery{ID: row.ID, ReplyTo: int(row.ReplyTo), ClaimedAt: row.ClaimedAt.UTC(), Tasks: make([]engine.ClaimedTask, 0, len(members))}
 		broken := engine.Report{ReplyTo: int(row.ReplyTo), Agent: s.incarnation}
 		for number := range members {
@@ -280,6 +284,34 @@ func (s *agentSession) resolve(ctx context.Context, rows []db.ClaimDispatchesRow
 	return deliveries, nil
 }
 
+// unpack gives the members of what was claimed, by row. A row that is damaged is left out; its writer is told, who
+// queues what it held anew.
+func (s *agentSession) unpack(ctx context.Context, rows []db.ClaimDispatchesRow) (whole []db.ClaimDispatchesRow, members [][]engine.DispatchMember, err error) {
+	whole, members = make([]db.ClaimDispatchesRow, 0, len(rows)), make([][]engine.DispatchMember, 0, len(rows))
+	var damaged []int64
+	for i := range rows {
+		row := &rows[i]
+		unpacked, err := unpackMembers(row.Runs, row.Dags, row.Versions, row.Specs, row.Members)
+		if err != nil {
+			s.backend.logger.Error("a delivery can't be read and is given back", "delivery", row.ID, "error", err)
+			damaged = append(damaged, row.ID)
+			continue
+		}
+		whole, members = append(whole, *row), append(members, unpacked)
+	}
+	if len(damaged) == 0 {
+		return whole, members, nil
+	}
+	buckets, err := s.backend.queries.LoseDispatches(ctx, s.backend.on(s.backend.pool), db.LoseDispatchesParams{Agent: s.incarnation, IDs: damaged})
+	if err != nil {
+		return nil, nil, fmt.Errorf("give damaged deliveries back: %w", interpretError(err))
+	}
+	for _, bucket := range buckets {
+		s.backend.bell.ringMail(int(bucket))
+	}
+	return whole, members, nil
+}
+
 // maxKnownRuns is the number of runs that a session remembers; beyond it, it begins anew.
 const maxKnownRuns = 20_000
 
@@ -291,29 +323,31 @@ func (s *agentSession) brokenEnd(member *engine.DispatchMember, at time.Time) en
 	}}
 }
 
-// knownRun is what a session knows of a run.
-type knownRun struct {
-	*engine.RunInfo
-	// version is 0 where the run had no values, else 1 more than that of the values.
-	version int32
-}
-
-// loadRuns takes note of the runs that have values or a name. One that can't be read stays unknown.
-func (s *agentSession) loadRuns(ctx context.Context, ids []db.UUID) error {
-	if len(ids) == 0 {
+// loadRuns takes note of what is new of runs that have values or a name. One that can't be read stays unknown.
+func (s *agentSession) loadRuns(ctx context.Context, runs []knownRun) error {
+	if len(runs) == 0 {
 		return nil
 	}
-	rows, err := s.backend.queries.LoadRunInfos(ctx, s.backend.on(s.backend.pool), ids)
+	var params db.LoadRunInfosParams
+	former := make(map[db.UUID]knownRun, len(runs))
+	for _, run := range runs {
+		if id := db.UUID(run.ID); former[id].RunInfo == nil {
+			former[id] = run
+			params.RunIDs, params.KnownVersions = append(params.RunIDs, id), append(params.KnownVersions, run.version)
+		}
+	}
+	params.Least, params.Greatest = boundsOf(params.RunIDs)
+	rows, err := s.backend.queries.LoadRunInfos(ctx, s.backend.on(s.backend.pool), params)
 	if err != nil {
 		return fmt.Errorf("load the values of runs: %w", interpretError(err))
 	}
 	for i := range rows {
-		info, err := runInfo(&rows[i])
+		info, err := former[rows[i].RunID].add(&rows[i])
 		if err != nil {
 			s.backend.logger.Error("the values of a run can't be read", "run", workflow.RunID(rows[i].RunID), "error", err)
 			continue
 		}
-		s.runs[info.ID] = knownRun{info, rows[i].Version + 1}
+		s.runs[info.ID] = info
 	}
 	return nil
 }

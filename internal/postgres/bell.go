@@ -265,6 +265,9 @@ func (b *bell) session(ctx context.Context, up func()) error {
 	if _, err := conn.Exec(ctx, "LISTEN "+pgx.Identifier{b.backend.schema.channel()}.Sanitize()); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	if _, err := conn.Exec(ctx, keepAlive); err != nil {
+		return fmt.Errorf("let the server notice a host that is gone: %w", err)
+	}
 	held := map[int64]struct{}{}
 	if err := b.lock(ctx, conn, held); err != nil {
 		return err

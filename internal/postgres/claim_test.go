@@ -423,6 +423,42 @@ func TestClaimKeepsValues(t *testing.T) {
 	check(w.wantClaim(session, 2, 0, "b c"))
 }
 
+// A delivery that can't be read stops neither its agent nor its writer, and what it held is queued anew.
+func TestDamagedDelivery(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	damaged := w.start(planOf("damaged"))
+	w.exec(`UPDATE cyclonetix__state.dispatches SET members = '\xffff00000000000000010001'`)
+	w.start(planOf("good"))
+	w.start(planOf("classless"))
+	w.exec("UPDATE cyclonetix__state.dispatches SET class = -1 WHERE id = (SELECT max(id) FROM cyclonetix__state.dispatches)")
+	if deliveries, err := w.writer.Dispatched(w.ctx); err != nil || len(deliveries) != 1 {
+		t.Fatalf("the writer finds %+v, %v", deliveries, err)
+	}
+	session := w.agent("one")
+	w.wantClaim(session, 9, 9, "good")
+	// The writer gives up what it believes, and then all is in order.
+	if mail, err := w.writer.ReadMail(w.ctx, true, 100); !errors.Is(err, engine.ErrFenced) {
+		t.Fatalf("the writer reads %+v, %v", mail, err)
+	}
+	w.must(w.writer.Close(w.ctx), "close")
+	w.takeOver()
+	if mail := w.turn(); len(mail) != 1 || mail[0].Kind != engine.MailLost || len(mail[0].Lost.Members) != 0 {
+		t.Fatalf("the next one reads %+v", mail)
+	}
+	deliveries, err := w.writer.Dispatched(w.ctx)
+	w.must(err, "load the queue")
+	for _, delivery := range deliveries {
+		if delivery.Members[0].Run == damaged.ID {
+			t.Errorf("the damaged delivery is there still: %+v", delivery)
+		}
+	}
+	runs, err := w.writer.LoadRuns(w.ctx, []workflow.RunID{damaged.ID})
+	if err != nil || len(runs) != 1 || len(runs[0].Queued()) != 1 {
+		t.Errorf("its run is %+v, %v", runs, err)
+	}
+}
+
 // What can't be run because it is damaged fails, and holds up nothing else.
 func TestClaimOfDamagedTasks(t *testing.T) {
 	t.Parallel()

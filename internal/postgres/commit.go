@@ -573,6 +573,12 @@ func (r *changeRows) addTo(ctx context.Context, q *db.Queries, p *pipeline) {
 	}
 	if len(r.updates.RunIDs) > 0 {
 		p.add(func(on db.DBTX) error { return q.InsertRunUpdates(ctx, on, r.updates) })
+		// Deliveries tell 1 more than the version: see packMembers.
+		seen := db.RaiseDispatchVersionsParams{RunIDs: r.updates.RunIDs}
+		for _, version := range r.updates.Versions {
+			seen.Versions = append(seen.Versions, version+1)
+		}
+		p.add(func(on db.DBTX) error { return q.RaiseDispatchVersions(ctx, on, seen) })
 	}
 	if len(r.outputs.RunIDs) > 0 {
 		r.outputs.Least, r.outputs.Greatest = boundsOf(r.outputs.RunIDs)

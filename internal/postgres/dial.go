@@ -22,3 +22,8 @@ func dialer() *net.Dialer {
 }
 
 func setDialer(config *pgx.ConnConfig) { config.DialFunc = dialer().DialContext }
+
+// keepAlive makes the server's end of a session notice within silenceLimit that this host is gone, and give its locks free. The
+// server's own setting is mostly the system's: two hours. A pooler would refuse it as a parameter of the connection.
+const keepAlive = `SELECT set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '1', false),
+	set_config('tcp_keepalives_count', '5', false), set_config('tcp_user_timeout', '10s', false)`

@@ -48,3 +48,25 @@ func TestConnectionsNoticeSilence(t *testing.T) {
 		t.Error("there is a server nowhere")
 	}
 }
+
+// So does a session at the server, whose locks are free then.
+func TestServerNoticesSilence(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	conn, err := w.sql.Acquire(w.ctx)
+	w.must(err, "connect")
+	defer conn.Release()
+	_, err = conn.Exec(w.ctx, keepAlive)
+	w.must(err, "set it")
+	_, tcp := conn.Conn().PgConn().Conn().(*net.TCPConn)
+	for setting, want := range map[string]string{"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "5", "tcp_user_timeout": "10s"} {
+		if !tcp {
+			want = "0" // on a socket of this host the server sees at once that the other end is gone
+		}
+		var got string
+		w.must(conn.QueryRow(w.ctx, "SHOW "+setting).Scan(&got), "show it")
+		if got != want {
+			t.Errorf("%s is %s, should be %s", setting, got, want)
+		}
+	}
+}

@@ -180,6 +180,20 @@ func (w *world) statements() []statement {
 		_, err := w.backend.queries.ListOutputs(w.ctx, on, db.ListOutputsParams{RunID: db.UUID(run.ID), Tasks: []string{"a", "b"}})
 		return err //nolint:wrapcheck // recorded
 	})
+	ids := []db.UUID{db.UUID(run.ID), db.UUID(refused.ID)}
+	least, greatest := boundsOf(ids)
+	plain.add(func(on db.DBTX) error {
+		_, err := w.backend.queries.LoadRuns(w.ctx, on, db.LoadRunsParams{RunIDs: ids, Least: least, Greatest: greatest})
+		return err //nolint:wrapcheck // recorded
+	})
+	plain.add(func(on db.DBTX) error {
+		_, err := w.backend.queries.LoadTaskRuns(w.ctx, on, ids[0])
+		return err //nolint:wrapcheck // recorded
+	})
+	plain.add(func(on db.DBTX) error {
+		_, err := w.backend.queries.LoadRunInfos(w.ctx, on, db.LoadRunInfosParams{RunIDs: ids, KnownVersions: []int32{0, 2}, Least: least, Greatest: greatest})
+		return err //nolint:wrapcheck // recorded
+	})
 	id := []db.UUID{db.UUID(run.ID)}
 	plain.add(func(on db.DBTX) error {
 		return w.backend.queries.CopyOutputs(w.ctx, on, db.CopyOutputsParams{RunIDs: id, Nodes: []int32{0}, Tasks: []string{"a"}, FromRuns: id, FromNodes: []int32{0}, Least: id[0], Greatest: id[0]})

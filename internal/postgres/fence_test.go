@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"pgregory.net/rapid"
 
+	"github.com/cyclonetix/cyclonetix/db"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
@@ -91,6 +93,55 @@ func TestSecondWriter(t *testing.T) {
 	group.Wait()
 	if opened != 1 {
 		t.Errorf("%d writers were opened", opened)
+	}
+}
+
+// The lock of a host that lost its power is held for as long as the server does not miss it. Only what moves is alive.
+func TestLockIsNoLife(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		writer db.ListLiveWritersRow
+		alive  bool
+		grace  time.Duration
+	}{
+		"at work":                  {db.ListLiveWritersRow{LockKey: 1, Locked: true, BeatAgeSeconds: 5.9}, true, lonelyWriterGrace},
+		"the lock alone":           {db.ListLiveWritersRow{LockKey: 1, Locked: true, BeatAgeSeconds: 60}, false, lonelyWriterGrace},
+		"the lock is gone":         {db.ListLiveWritersRow{LockKey: 1, BeatAgeSeconds: 1}, false, writerGrace},
+		"never had a lock":         {db.ListLiveWritersRow{BeatAgeSeconds: 1}, false, lonelyWriterGrace},
+		"a lock, and never a beat": {db.ListLiveWritersRow{LockKey: 1, Locked: true, BeatAgeSeconds: math.Inf(1)}, false, lonelyWriterGrace},
+	} {
+		if alive, grace := isAlive(&test.writer), graceOf(&test.writer); alive != test.alive || grace != test.grace {
+			t.Errorf("%s: alive is %v, the grace %s", name, alive, grace)
+		}
+	}
+	w := newWorld(t)
+	w.takeOver()
+	w.exec("UPDATE cyclonetix__state.writer_beats SET at = at - interval '1 minute'")
+	w.exec("UPDATE cyclonetix__state.writers SET process = 'elsewhere'")
+	w.eventually("the lock is held", func() bool { return ask[int](w, "SELECT count(*) "+listener, w.writer.group.lockKey) == 1 })
+	retired := make(chan error, 1)
+	go func() { retired <- w.backend.retireWriters(w.ctx) }()
+	w.eventually("it is watched", func() bool {
+		return ask[int](w, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%ListLiveWriters%' AND pid <> pg_backend_pid()") > 0
+	})
+	select {
+	case err := <-retired:
+		t.Fatalf("it is not watched: %v", err)
+	default:
+	}
+	// When it moves, it is alive; and it moves again, as the first may have come before it was looked at.
+	moving := time.NewTicker(writerPoll / 2)
+	defer moving.Stop()
+	for {
+		select {
+		case err := <-retired:
+			if !errors.Is(err, engine.ErrWriterExists) {
+				t.Fatalf("of one that moves it says %v", err)
+			}
+			return
+		case <-moving.C:
+			w.exec("UPDATE cyclonetix__state.writer_beats SET beat = beat + 1")
+		}
 	}
 }
 

@@ -40,6 +40,20 @@ type jobWorker struct {
 	handlers map[string]engine.JobHandler
 }
 
+// longJob bounds the jobs that may wait for readers or have much to remove; River's bound for the others is a minute. It is
+// below the hour after which River takes a job for one whose process died: without a bound it never would, and as only one
+// such job is there at once, that would be the last.
+const longJob = 50 * time.Minute
+
+// Timeout implements river.Worker.
+func (*jobWorker) Timeout(job *river.Job[jobArgs]) time.Duration {
+	switch job.Args.Name {
+	case jobPartitions, jobRetention, jobCleanup:
+		return longJob
+	}
+	return 0
+}
+
 // Work implements river.Worker.
 func (w *jobWorker) Work(ctx context.Context, job *river.Job[jobArgs]) error {
 	handler, ok := w.handlers[job.Args.Name]

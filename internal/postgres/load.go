@@ -32,10 +32,14 @@ func (w *Writer) LoadEnded(ctx context.Context, id workflow.RunID) (*workflow.Ru
 }
 
 func (w *Writer) loadRuns(ctx context.Context, ids []workflow.RunID, ended bool) ([]*workflow.Run, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
 	params := db.LoadRunsParams{RunIDs: make([]db.UUID, len(ids)), Ended: ended}
 	for i, id := range ids {
 		params.RunIDs[i] = db.UUID(id)
 	}
+	params.Least, params.Greatest = boundsOf(params.RunIDs)
 	rows, err := w.backend.queries.LoadRuns(ctx, w.backend.on(w.backend.pool), params)
 	if err != nil {
 		return nil, fmt.Errorf("load runs: %w", interpretError(err))
@@ -102,17 +106,21 @@ func storedNode(row *db.LoadTaskRunsRow) workflow.StoredNode {
 
 // Details implements engine.Writer. It may be called beside other methods.
 func (w *Writer) Details(ctx context.Context, id workflow.RunID) (*engine.RunDetails, error) {
-	rows, err := w.backend.queries.LoadRunInfos(ctx, w.backend.on(w.backend.pool), []db.UUID{db.UUID(id)})
+	former := w.values.of(id)
+	rows, err := w.backend.queries.LoadRunInfos(ctx, w.backend.on(w.backend.pool), db.LoadRunInfosParams{
+		RunIDs: []db.UUID{db.UUID(id)}, KnownVersions: []int32{former.version}, Least: db.UUID(id), Greatest: db.UUID(id),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("load what run %s was made of: %w", id, interpretError(err))
 	}
 	if len(rows) == 0 {
 		return nil, &engine.UnknownRunError{ID: id.String()}
 	}
-	info, err := runInfo(&rows[0])
+	info, err := former.add(&rows[0])
 	if err != nil {
 		return nil, fmt.Errorf("%w: run %s: %w", engine.ErrRefused, id, err)
 	}
+	w.values.keep(info, &rows[0])
 	details := &engine.RunDetails{ID: info.ID, Name: info.Name, DAG: info.DAG, Revision: rows[0].Revision, Values: info.Values}
 	if details.Names, err = w.backend.nodeNames(ctx, id, workflow.Hash(rows[0].Plan)); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/cyclonetix/cyclonetix/db"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
@@ -20,6 +21,9 @@ type mailReader struct {
 	marks map[int]mailMark
 	// reading counts how often everything was read anew.
 	reading int
+	// started is when the server did, zero where that is in doubt; newest is the greatest xmin that was seen.
+	started time.Time
+	newest  uint64
 
 	// given is what was given out and not answered yet, by bucket. It is the writer's goroutine's.
 	given map[int]map[mailMark]bool
@@ -28,8 +32,12 @@ type mailReader struct {
 // mailNews tells which of the buckets had unread mail in a snapshot.
 type mailNews struct {
 	buckets, waiting []int
-	xmin             uint64 // of the snapshot
-	reading          int    // in which it was asked
+	started          time.Time // of the server
+	xmin             uint64    // of the snapshot
+
+	// When it was asked: which reading it was, and the greatest xmin that had been seen.
+	reading int
+	newest  uint64
 }
 
 // mailRead is a read of some mailboxes.
@@ -56,6 +64,7 @@ func (m *mailReader) init(buckets []int) {
 	defer m.mutex.Unlock()
 	m.reading++
 	m.rung, m.marks, m.given = map[int]bool{}, make(map[int]mailMark, len(buckets)), make(map[int]map[mailMark]bool, len(buckets))
+	m.started, m.newest = time.Time{}, 0
 	for _, bucket := range buckets {
 		m.marks[bucket], m.given[bucket] = mailMark{}, map[mailMark]bool{}
 	}
@@ -110,10 +119,22 @@ func (m *mailReader) putBack(params mailRead) {
 	}
 }
 
+// doubt is called when the server did not answer: it may have crashed.
+func (m *mailReader) doubt() {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	m.started = time.Time{}
+}
+
 // move takes the mark of a bucket on, never back.
 func (m *mailReader) move(bucket int, to mailMark) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
+	m.moveLocked(bucket, to)
+}
+
+func (m *mailReader) moveLocked(bucket int, to mailMark) {
+	m.newest = max(m.newest, to.xid)
 	if m.marks[bucket].less(to) {
 		m.marks[bucket] = to
 	}
@@ -126,8 +147,8 @@ func (m *mailReader) readings() int {
 	return m.reading
 }
 
-// addTo asks whether the buckets have unread mail, and tells for which reading the answer will be.
-func (m *mailReader) addTo(params *db.TickParams, buckets []int) (reading int) {
+// ask adds to a tick whether the buckets have unread mail, and gives what is known before the answer.
+func (m *mailReader) ask(params *db.TickParams, buckets []int) mailNews {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	for _, bucket := range buckets {
@@ -135,18 +156,33 @@ func (m *mailReader) addTo(params *db.TickParams, buckets []int) (reading int) {
 		params.Buckets = append(params.Buckets, int16(bucket)) //nolint:gosec // 12 bits
 		params.MarkXids, params.MarkIds = append(params.MarkXids, mark.xid), append(params.MarkIds, mark.id)
 	}
-	return m.reading
+	return mailNews{buckets: buckets, reading: m.reading, newest: m.newest}
 }
 
 // hear rings the buckets that have mail, and moves the marks of the others, so that the next tick does not
-// walk through what was deleted meanwhile.
-func (m *mailReader) hear(news *mailNews) {
-	m.ring(news.waiting...)
+// walk through what was deleted meanwhile. It looks at whether the server is the one that it was. One that crashed gives numbers
+// of transactions again that it had not yet written down, so mail may come below the marks: they begin anew. One on which fewer
+// transactions have ended than before is another, to which not all was copied. What the writer knows may not be
+// stored then: engine.ErrFenced.
+func (m *mailReader) hear(news *mailNews) error {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if news.xmin < news.newest {
+		return fmt.Errorf("%w: the database has lost transactions (its oldest is %d, and was %d); was a standby promoted?", engine.ErrFenced, news.xmin, news.newest)
+	}
+	anew := m.newest > 0 && !news.started.Equal(m.started)
+	m.started, m.newest = news.started, max(m.newest, news.xmin)
 	for _, bucket := range news.buckets {
-		if !slices.Contains(news.waiting, bucket) {
-			m.move(bucket, mailMark{xid: news.xmin})
+		switch {
+		case anew:
+			m.marks[bucket], m.rung[bucket] = mailMark{}, true
+		case slices.Contains(news.waiting, bucket):
+			m.rung[bucket] = true
+		default:
+			m.moveLocked(bucket, mailMark{xid: news.xmin})
 		}
 	}
+	return nil
 }
 
 // ReadMail implements engine.Writer.
@@ -173,6 +209,11 @@ func (w *Writer) take(ctx context.Context, read mailRead, rows []db.ReadMailRow)
 		w.mail.putBack(read)
 		return nil, err
 	}
+	reports, err := w.unpackReports(ctx, rows)
+	if err != nil {
+		w.mail.putBack(read)
+		return nil, err
+	}
 	counts := map[int16]int32{}
 	last := map[int16]mailMark{}
 	var xmin mailMark
@@ -187,7 +228,10 @@ func (w *Writer) take(ctx context.Context, read mailRead, rows []db.ReadMailRow)
 			}
 			given[place] = true
 			if known(row) {
-				mail = append(mail, w.open(row, engine.MailKey{Bucket: int(row.Bucket), XID: row.XID, ID: row.ID}, lost))
+				mail = append(mail, w.open(row, engine.MailKey{Bucket: int(row.Bucket), XID: row.XID, ID: row.ID}, lost, reports[i]))
+			} else {
+				w.backend.logger.Warn("a message of a newer program is left for an orchestrator that understands it; upgrade this one",
+					"bucket", row.Bucket, "id", row.ID, "kind", row.Kind)
 			}
 		}
 		counts[row.Bucket]++
@@ -215,13 +259,51 @@ func (w *Writer) take(ctx context.Context, read mailRead, rows []db.ReadMailRow)
 // known tells whether this program understands a message; a newer one will, so others stay where they are.
 func known(row *db.ReadMailRow) bool {
 	switch engine.MailKind(row.Kind) {
-	case engine.MailSubmit, engine.MailReport, engine.MailCancel, engine.MailLost, engine.MailCommand:
+	case engine.MailReport:
+		version, ok := versionOf(row.Body)
+		return !ok || version <= reportVersion
+	case engine.MailCommand:
+		var command engine.Command
+		return json.Unmarshal(row.Body, &command) != nil || command.Kind <= 0 || command.Kind.Known()
+	case engine.MailSubmit, engine.MailCancel, engine.MailLost:
 		return true
 	}
 	return false
 }
 
-func (w *Writer) open(row *db.ReadMailRow, key engine.MailKey, lost map[int64]*engine.LostDelivery) engine.Mail {
+// unpackReports unpacks the reports among messages that were not given yet, by row. One that is damaged is empty, and the
+// registration of its agent is ended: what the report said is lost, and as long as the agent lived, the deliveries that it
+// spoke of would be taken for running. So they are rescued, and the agent registers anew.
+func (w *Writer) unpackReports(ctx context.Context, rows []db.ReadMailRow) ([]*engine.Report, error) {
+	reports := make([]*engine.Report, len(rows))
+	ended := false
+	for i := range rows {
+		row := &rows[i]
+		if engine.MailKind(row.Kind) != engine.MailReport || !known(row) || w.mail.given[int(row.Bucket)][mailMark{row.XID, row.ID}] {
+			continue
+		}
+		var err error
+		if reports[i], err = unpackReport(row.Body, int(row.Bucket)); err == nil {
+			continue
+		}
+		reports[i] = &engine.Report{ReplyTo: int(row.Bucket)}
+		agent, ok := senderOf(row.Body)
+		w.backend.logger.Error("a report can't be read; its agent has to register anew, and what it ran gets a new attempt",
+			"bucket", row.Bucket, "id", row.ID, "incarnation", agent, "error", err)
+		if ok {
+			if err := w.backend.endAgent(ctx, agent, "lost"); err != nil {
+				return nil, fmt.Errorf("declare agent %d lost: %w", agent, err)
+			}
+			ended = true
+		}
+	}
+	if !ended {
+		return reports, nil
+	}
+	return reports, w.backend.tellLost(ctx)
+}
+
+func (w *Writer) open(row *db.ReadMailRow, key engine.MailKey, lost map[int64]*engine.LostDelivery, report *engine.Report) engine.Mail {
 	mail := engine.Mail{Key: key, Kind: engine.MailKind(row.Kind), HasValues: row.HasValues}
 	if row.RunID != nil {
 		mail.Run = workflow.RunID(*row.RunID)
@@ -237,12 +319,6 @@ func (w *Writer) open(row *db.ReadMailRow, key engine.MailKey, lost map[int64]*e
 	}
 	switch mail.Kind {
 	case engine.MailReport:
-		report, err := unpackReport(row.Body, key.Bucket)
-		if err != nil {
-			// It can't be understood, ever: its tasks end when their agent does.
-			w.backend.logger.Error("a report can't be read and is thrown away", "bucket", key.Bucket, "id", key.ID, "error", err)
-			report = &engine.Report{ReplyTo: key.Bucket}
-		}
 		mail.Report = report
 	case engine.MailLost:
 		if mail.Lost = lost[*row.Dispatch]; mail.Lost == nil {
@@ -267,7 +343,8 @@ func (w *Writer) decode(body []byte, into any, what string, key engine.MailKey) 
 	}
 }
 
-// lostDeliveries gives the deliveries whose agents died that messages speak of.
+// lostDeliveries gives the deliveries whose agents died that messages speak of. Error: engine.ErrFenced after one that was
+// damaged: the caller is to begin anew.
 func (w *Writer) lostDeliveries(ctx context.Context, mail []db.ReadMailRow) (map[int64]*engine.LostDelivery, error) {
 	var ids []int64
 	for i := range mail {
@@ -283,12 +360,13 @@ func (w *Writer) lostDeliveries(ctx context.Context, mail []db.ReadMailRow) (map
 		return nil, fmt.Errorf("read lost deliveries: %w", interpretError(err))
 	}
 	lost := make(map[int64]*engine.LostDelivery, len(rows))
+	var damaged []int64
 	for i := range rows {
 		row := &rows[i]
 		members, err := unpackMembers(row.Runs, row.Dags, row.Versions, row.Specs, row.Members)
 		if err != nil {
-			// Nobody can ever tell what it held; without it the others are rescued.
 			w.backend.logger.Error("a lost delivery can't be read and is thrown away", "delivery", row.ID, "error", err)
+			damaged = append(damaged, row.ID)
 			continue
 		}
 		delivery := &engine.LostDelivery{ID: row.ID, ClaimedAt: orZero(row.ClaimedAt), Members: make([]workflow.Member, len(members))}
@@ -299,6 +377,13 @@ func (w *Writer) lostDeliveries(ctx context.Context, mail []db.ReadMailRow) (map
 			delivery.Members[number] = members[number].Member
 		}
 		lost[row.ID] = delivery
+	}
+	if len(damaged) > 0 {
+		// Nobody can ever tell what it held. When the memory is built anew, that is queued and in no delivery.
+		if err := w.backend.queries.DeleteDispatches(ctx, w.backend.on(w.backend.pool), damaged); err != nil {
+			return nil, fmt.Errorf("delete damaged deliveries: %w", interpretError(err))
+		}
+		return nil, fmt.Errorf("%w: deliveries %v were damaged", engine.ErrFenced, damaged)
 	}
 	return lost, nil
 }

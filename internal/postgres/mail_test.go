@@ -2,11 +2,14 @@ package postgres
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
 // post puts messages into a bucket in one transaction. The actor numbers them.
@@ -150,16 +153,98 @@ func TestMailOfAnUnknownKind(t *testing.T) {
 	}
 }
 
+// The agent of a report that is damaged registers anew: nobody knows what of its work has ended.
 func TestReportThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.takeOver()
-	w.exec(`INSERT INTO cyclonetix__state.mailbox (bucket, kind, body) VALUES (1, 2, '\x09'), (1, 2, NULL)`)
-	if mail := w.turn(); len(mail) != 2 || len(mail[0].Report.Ends) > 0 {
+	run := w.start(planOf("a"))
+	session := w.agent("one")
+	deliveries := w.claim(session, 1, 0)
+	whole := packReport(reportOf(session, &deliveries[0]))
+	bucket := deliveries[0].ReplyTo
+	w.exec(`INSERT INTO cyclonetix__state.mailbox (bucket, kind, body) VALUES ($1, 2, NULL), ($1, 2, $2)`, bucket, whole[:len(whole)-1])
+	mail := w.turn()
+	if len(mail) != 2 || len(mail[0].Report.Ends)+len(mail[1].Report.Ends) > 0 {
 		t.Fatalf("read is %+v", mail)
+	}
+	if _, err := session.Beat(w.ctx); !errors.Is(err, engine.ErrAgentLost) {
+		t.Errorf("the agent beats on: %v", err)
+	}
+	if mail := w.turn(); len(mail) != 1 || mail[0].Kind != engine.MailLost || len(mail[0].Lost.Members) != 1 {
+		t.Fatalf("then read is %+v", mail)
+	}
+	w.drain(w.agent("one"))
+	if view := w.view(run.ID); view.Status != workflow.RunCompleted {
+		t.Errorf("the run is %s", view.Status)
 	}
 	if left := ask[int](w, "SELECT count(*) FROM cyclonetix__state.mailbox"); left != 0 {
 		t.Errorf("%d messages are left", left)
+	}
+}
+
+// What a newer program says in a message of a known kind is left for a newer writer, too.
+func TestMailOfANewerForm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.takeOver()
+	w.exec(`INSERT INTO cyclonetix__state.mailbox (bucket, kind, body) VALUES (1, 2, '\x0201'), (1, 5, '{"kind": 7, "node": 0, "actor": "ann"}'), (1, 5, 'no JSON')`)
+	w.post(1, "known")
+	if mail := w.turn(); len(mail) != 2 || mail[1].Actor != "known" {
+		t.Fatalf("read is %+v", mail)
+	}
+	if left := askAll[int16](w, "SELECT kind FROM cyclonetix__state.mailbox ORDER BY kind"); !slices.Equal(left, []int16{2, 5}) {
+		t.Errorf("left are messages of the kinds %v", left)
+	}
+	w.must(w.writer.Recover(w.ctx), "recover")
+	if mail := w.turn(); len(mail) != 0 {
+		t.Errorf("then read is %+v", mail)
+	}
+}
+
+// A server that crashed gives the numbers of transactions again that it had not written down, below the marks.
+func TestMailBelowTheMarks(t *testing.T) {
+	t.Parallel()
+	for name, happen := range map[string]func(w *world){
+		"the server started anew": func(w *world) { w.writer.mail.started = w.writer.mail.started.Add(-time.Hour) },
+		"the server crashed":      func(w *world) { w.writer.mail.doubt() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.takeOver()
+			_, err := w.writer.Tick(w.ctx)
+			w.must(err, "tick")
+			w.read(true, 100)
+			long, err := w.sql.Begin(w.ctx)
+			w.must(err, "begin")
+			_, err = long.Exec(w.ctx, "INSERT INTO cyclonetix__state.mailbox (bucket, kind, actor) VALUES (3, 3, 'below')")
+			w.must(err, "post")
+			mark := mailMark{xid: ask[uint64](w, "SELECT pg_current_xact_id()")}
+			w.must(long.Commit(w.ctx), "commit")
+			w.writer.mail.marks[3] = mark
+			if got := w.read(true, 100); len(got) != 0 {
+				t.Fatalf("the test tests nothing: read is %v", actorsOf(got))
+			}
+			happen(w)
+			_, err = w.writer.Tick(w.ctx)
+			w.must(err, "tick")
+			if got := actorsOf(w.read(false, 100)); !slices.Equal(got, []string{"below"}) {
+				t.Errorf("read is %v", got)
+			}
+		})
+	}
+}
+
+// A standby that was promoted may lack what was committed last. The writer must not go on with what it knows.
+func TestDatabaseThatWentBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.takeOver()
+	_, err := w.writer.Tick(w.ctx)
+	w.must(err, "tick")
+	w.writer.mail.newest += 1_000_000
+	if _, err := w.writer.Tick(w.ctx); !errors.Is(err, engine.ErrFenced) {
+		t.Errorf("the tick says %v", err)
 	}
 }
 

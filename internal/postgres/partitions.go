@@ -60,8 +60,8 @@ func (i Interval) next(start time.Time) time.Time {
 const partitionsAhead = 7
 
 // partitionedTables are the tables of the history, with the storage options of their
-// partitions. Runs come first: when they are out of sight, none of them can live again. Rows of task_runs are updated once or twice: a page that is half
-// empty at first keeps those updates on it (HOT).
+// partitions. Runs come first: retention decides on them, and what is kept of the others follows. Rows of task_runs are
+// updated once or twice: a page that is half empty at first keeps those updates on it (HOT).
 var partitionedTables = []struct{ name, options string }{
 	{"runs", "fillfactor = 100"},
 	{"run_states", "fillfactor = 30"},
@@ -115,10 +115,9 @@ func (b *Backend) missingPartitions(ctx context.Context, on connection) ([]db.En
 		}
 		covered := make([]span, 0, len(existing))
 		for _, part := range existing {
-			lower, lowerErr := workflow.ParseRunID(part.lower)
-			upper, upperErr := workflow.ParseRunID(part.upper)
-			if err := errors.Join(lowerErr, upperErr); err != nil {
-				return nil, fmt.Errorf("partition %s: %w", part.Name, err)
+			lower, upper, err := part.bounds()
+			if err != nil {
+				return nil, err
 			}
 			covered = append(covered, span{lower.Time(), upper.Time()})
 		}
@@ -187,8 +186,18 @@ func partitionSuffix(start time.Time) string { return start.Format("20060102t15"
 type partition struct {
 	Name         string `json:"name"`
 	Bound        string `json:"bound"`
-	Detaching    bool   `json:"detaching"`
+	Detaching    bool   `json:"detaching"` // it is out of sight of later statements already
 	lower, upper string
+}
+
+// bounds are the ids that a partition of the history may hold: from lower to below upper.
+func (p *partition) bounds() (lower, upper workflow.RunID, err error) {
+	lower, lowerErr := workflow.ParseRunID(p.lower)
+	upper, upperErr := workflow.ParseRunID(p.upper)
+	if err := errors.Join(lowerErr, upperErr); err != nil {
+		return lower, upper, fmt.Errorf("partition %s: %w", p.Name, err)
+	}
+	return lower, upper, nil
 }
 
 var boundPattern = regexp.MustCompile(`FROM \('([^']*)'\) TO \('([^']*)'\)`)
@@ -210,145 +219,6 @@ func (b *Backend) partitions(ctx context.Context, on connection, parent string) 
 		partitions[i].lower, partitions[i].upper = bounds[1], bounds[2]
 	}
 	return partitions, nil
-}
-
-// DropPartitions drops the partitions of the history that ended before the given time, but for
-// those that hold a live run, and the feed's that are two hours old. It detaches them
-// concurrently, so that commits go on, and finishes what a crash left half done.
-func (b *Backend) DropPartitions(ctx context.Context, before time.Time) error {
-	if err := b.dropLeftovers(ctx); err != nil {
-		return err
-	}
-	for _, table := range partitionedTables {
-		partitions, err := b.partitions(ctx, b.on(b.pool), table.name)
-		if err != nil {
-			return err
-		}
-		for _, part := range partitions {
-			if err := b.dropOld(ctx, table.name, part, before); err != nil {
-				return err
-			}
-		}
-	}
-	return b.dropFeedPartitions(ctx)
-}
-
-// dropOld drops a partition of the history if it is old enough and nothing in it lives.
-func (b *Backend) dropOld(ctx context.Context, parent string, part partition, before time.Time) error {
-	lower, lowerErr := workflow.ParseRunID(part.lower)
-	upper, upperErr := workflow.ParseRunID(part.upper)
-	if err := errors.Join(lowerErr, upperErr); err != nil {
-		return fmt.Errorf("partition %s: %w", part.Name, err)
-	}
-	if upper.Time().After(before) {
-		return nil
-	}
-	bounds := db.CountLiveRunsBetweenParams{LowerBound: db.UUID(lower), UpperBound: db.UUID(upper)}
-	if alive, err := b.isAlive(ctx, part, bounds); err != nil || alive {
-		return err
-	}
-	if err := b.detachPartition(ctx, parent, part); err != nil {
-		return err
-	}
-	if parent == "runs" {
-		// A run may have been reopened meanwhile. From now on none can be: see ReopenRun.
-		if alive, err := b.isAlive(ctx, part, bounds); err != nil || alive {
-			return errors.Join(err, b.attachPartition(ctx, parent, part))
-		}
-		if _, err := b.queries.DeleteRunNames(ctx, b.on(b.pool), db.DeleteRunNamesParams(bounds)); err != nil {
-			return fmt.Errorf("delete the names of dropped runs: %w", err)
-		}
-		dropped := db.RaiseSettingParams{Name: settingDropped, Value: upper.Time().Format(time.RFC3339)}
-		if err := b.queries.RaiseSetting(ctx, b.on(b.pool), dropped); err != nil {
-			return fmt.Errorf("note what is dropped: %w", err)
-		}
-	}
-	return b.dropTable(ctx, part)
-}
-
-// isAlive tells whether a run within the bounds has not ended, or lives again.
-func (b *Backend) isAlive(ctx context.Context, part partition, bounds db.CountLiveRunsBetweenParams) (bool, error) {
-	live, err := b.queries.CountLiveRunsBetween(ctx, b.on(b.pool), bounds)
-	if err != nil {
-		return false, fmt.Errorf("look for live runs in partition %s: %w", part.Name, err)
-	}
-	if live > 0 {
-		b.logger.Info("retention keeps a partition because runs in it have not ended", "partition", part.Name, "live_runs", live)
-	}
-	return live > 0, nil
-}
-
-// leftoverPattern is the form of the names of partitions: the table and the beginning.
-var leftoverPattern = regexp.MustCompile(`^([a-z_]+)_\d{8}t\d{2}$`)
-
-// dropLeftovers drops tables that were detached, and not dropped because the process died.
-func (b *Backend) dropLeftovers(ctx context.Context) error {
-	names, err := b.queries.ListLooseTables(ctx, b.on(b.pool), b.schema.state())
-	if err != nil {
-		return fmt.Errorf("look for partitions that were detached: %w", err)
-	}
-	for _, name := range names {
-		if !leftoverPattern.MatchString(name) {
-			continue
-		}
-		if _, err := b.pool.Exec(ctx, "DROP TABLE IF EXISTS "+b.table(name)); err != nil {
-			return fmt.Errorf("drop the detached partition %s: %w", name, err)
-		}
-		b.logger.Info("retention dropped a partition that was detached before", "partition", name)
-	}
-	return nil
-}
-
-const feedKept = 2 * time.Hour
-
-func (b *Backend) dropFeedPartitions(ctx context.Context) error {
-	partitions, err := b.partitions(ctx, b.on(b.pool), "feed")
-	if err != nil {
-		return err
-	}
-	suffix := "feed_" + partitionSuffix(b.clock.now().Add(-feedKept))
-	for _, part := range partitions {
-		// The name holds the beginning in UTC; the bound is printed in the session's zone.
-		if part.Name < suffix {
-			if err := b.detachPartition(ctx, "feed", part); err != nil {
-				return err
-			}
-			if err := b.dropTable(ctx, part); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (b *Backend) detachPartition(ctx context.Context, parent string, part partition) error {
-	how := "CONCURRENTLY"
-	if part.Detaching {
-		how = "FINALIZE"
-	}
-	// Without prepared statements, because DETACH … CONCURRENTLY can't run in a transaction.
-	detach := "ALTER TABLE " + b.table(parent) + " DETACH PARTITION " + b.table(part.Name) + " " + how
-	if _, err := b.pool.Exec(ctx, detach, pgx.QueryExecModeSimpleProtocol); err != nil {
-		return fmt.Errorf("detach partition %s: %w", part.Name, err)
-	}
-	return nil
-}
-
-// attachPartition undoes detachPartition.
-func (b *Backend) attachPartition(ctx context.Context, parent string, part partition) error {
-	attach := fmt.Sprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')", b.table(parent), b.table(part.Name), part.lower, part.upper)
-	if _, err := b.pool.Exec(ctx, attach, pgx.QueryExecModeSimpleProtocol); err != nil {
-		return fmt.Errorf("attach partition %s again: %w", part.Name, err)
-	}
-	return nil
-}
-
-func (b *Backend) dropTable(ctx context.Context, part partition) error {
-	if _, err := b.pool.Exec(ctx, "DROP TABLE IF EXISTS "+b.table(part.Name), pgx.QueryExecModeSimpleProtocol); err != nil {
-		return fmt.Errorf("drop partition %s: %w", part.Name, err)
-	}
-	b.logger.Info("retention dropped a partition", "partition", part.Name)
-	return nil
 }
 
 // table is the name of a table of the state as SQL has it.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
@@ -233,7 +234,10 @@ func TestDropPartitions(t *testing.T) {
 	kept := w.makeOld(20, false, "kept")
 	w.exec("SELECT cyclonetix__state.ensure_partition('feed', '20260101t00', '2026-01-01 00:00+00', '2026-01-01 01:00+00', 'fillfactor = 100')")
 	// What a process left that died between detaching and dropping.
-	w.exec("CREATE TABLE cyclonetix__state.logs_20200101t00 (LIKE cyclonetix__state.logs)")
+	w.exec("CREATE TABLE cyclonetix__state.logs_20200101t00 (LIKE cyclonetix__state.logs, CHECK (run_id IS NOT NULL AND run_id >= '016f5e66-e800-7000-8000-000000000000' AND run_id < '016f638d-4400-7000-8000-000000000000'))")
+	w.exec("CREATE TABLE cyclonetix__state.feed_20200101t00 (LIKE cyclonetix__state.feed)")
+	// And what somebody else made.
+	w.exec("CREATE TABLE cyclonetix__state.saved_20200101t00 (id bigint)")
 	w.must(w.backend.DropPartitions(w.ctx, before), "drop partitions")
 	w.must(w.backend.cleanup(w.ctx, policy), "clean up")
 	for id, there := range map[workflow.RunID]bool{live: true, done: false, kept: true} {
@@ -249,7 +253,10 @@ func TestDropPartitions(t *testing.T) {
 		t.Errorf("the name of a live run: %+v, %v", view, err)
 	}
 	tables := strings.Join(askAll[string](w, "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relnamespace = 'cyclonetix__state'::regnamespace"), " ")
-	for _, gone := range []string{"feed_20260101t00", "logs_20200101t00", "task_runs_" + partitionSuffix(Day.floor(done.Time())), "runs_" + partitionSuffix(Day.floor(done.Time()))} {
+	if !strings.Contains(tables, "saved_20200101t00") {
+		t.Error("somebody else's table is gone")
+	}
+	for _, gone := range []string{"feed_20260101t00", "feed_20200101t00", "logs_20200101t00", "task_runs_" + partitionSuffix(Day.floor(done.Time())), "runs_" + partitionSuffix(Day.floor(done.Time()))} {
 		if strings.Contains(" "+tables+" ", " "+gone+" ") {
 			t.Errorf("table %s is there still", gone)
 		}
@@ -316,6 +323,112 @@ func TestDropBesideALongReader(t *testing.T) {
 	}
 	if old := ask[int](w, "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname LIKE $1", fmt.Sprintf("%%\\_%s", partitionSuffix(Day.floor(w.backend.clock.now()).AddDate(0, 0, -40)))); old != 0 {
 		t.Errorf("%d old partitions are left", old)
+	}
+}
+
+// detach takes the partition with the run out, as a process does that dies then.
+func (w *world) detach(parent string, run workflow.RunID) {
+	w.Helper()
+	_, err := w.sql.Exec(w.ctx, fmt.Sprintf("ALTER TABLE cyclonetix__state.%s DETACH PARTITION cyclonetix__state.%[1]s_%s CONCURRENTLY", parent, partitionSuffix(Day.floor(run.Time()))), pgx.QueryExecModeSimpleProtocol)
+	w.must(err, "detach a partition")
+}
+
+// A process that dies between two steps leaves nothing that the next one does not finish: the names are free again.
+func TestDropAfterACrash(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	run := w.makeOld(40, false, "old")
+	w.exec("INSERT INTO cyclonetix__state.run_names (kind, name, run_id) VALUES (2, 'key', $1)", run.String())
+	w.detach("runs", run)
+	w.must(w.backend.DropPartitions(w.ctx, w.backend.clock.now().AddDate(0, 0, -30)), "drop partitions")
+	if left := askAll[string](w, "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relname LIKE $1", "%\\_"+partitionSuffix(Day.floor(run.Time()))); len(left) > 0 {
+		t.Errorf("left are %v", left)
+	}
+	again := submission(planOf("a"))
+	again.Name, again.IdempotencyKey = "old", "key"
+	if made := w.submit(again)[0]; made.Existing || made.Name != "old" {
+		t.Errorf("a new run with the old names is %+v", made)
+	}
+	if err := w.backend.Command(w.ctx, run, engine.Command{Kind: engine.CommandRetry}); !errors.Is(err, engine.ErrGone) {
+		t.Errorf("a command to the dropped run: %v", err)
+	}
+}
+
+// A run that lived again while its partition was being taken away is found again, with all that there is of it.
+func TestReopenedWhileDropped(t *testing.T) {
+	t.Parallel()
+	for _, stage := range []string{"detached", "half detached"} {
+		t.Run(stage, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			run := w.makeOld(40, false, "old")
+			w.detach("run_events", run)
+			if stage == "detached" {
+				w.detach("runs", run)
+			} else {
+				w.breakOffDetaching()
+			}
+			if _, err := w.backend.FindRun(w.ctx, run.String()); !errors.Is(err, engine.ErrNotFound) {
+				t.Fatalf("the test tests nothing: %v", err)
+			}
+			w.exec("INSERT INTO cyclonetix__state.live_runs (bucket, run_id) VALUES (5, $1)", run.String())
+			w.exec("UPDATE cyclonetix__state.run_states SET status = 1, end_time = NULL, reopened = true WHERE run_id = $1", run.String())
+			before := w.backend.clock.now().AddDate(0, 0, -30)
+			w.must(w.backend.DropPartitions(w.ctx, before), "drop partitions")
+			if view, err := w.backend.FindRun(w.ctx, "old"); err != nil || view.ID != run {
+				t.Errorf("the run is %+v, %v", view, err)
+			}
+			for _, table := range partitionedTables {
+				if name := table.name + "_" + partitionSuffix(Day.floor(run.Time())); !slices.Contains(w.partitionNames(table.name), name) {
+					t.Errorf("%s is no partition", name)
+				}
+			}
+			w.exec("DELETE FROM cyclonetix__state.live_runs")
+			w.must(w.backend.DropPartitions(w.ctx, before), "drop partitions")
+			if left := askAll[string](w, "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relname LIKE $1", "%\\_"+partitionSuffix(Day.floor(run.Time()))); len(left) > 0 {
+				t.Errorf("left are %v", left)
+			}
+		})
+	}
+}
+
+// breakOffDetaching lets somebody drop what is old, and breaks it off while it waits for a reader.
+func (w *world) breakOffDetaching() {
+	w.Helper()
+	reader, err := w.sql.Begin(w.ctx)
+	w.must(err, "begin")
+	_, err = reader.Exec(w.ctx, "SELECT count(*) FROM cyclonetix__state.runs")
+	w.must(err, "read")
+	dropping, cancel := context.WithCancel(w.ctx)
+	dropped := make(chan error, 1)
+	go func() { dropped <- w.backend.DropPartitions(dropping, w.backend.clock.now().AddDate(0, 0, -30)) }()
+	w.eventually("a partition is being detached", func() bool { return ask[int](w, "SELECT count(*) FROM pg_inherits WHERE inhdetachpending") == 1 })
+	cancel()
+	if <-dropped == nil {
+		w.Error("it was broken off and says nothing")
+	}
+	w.must(reader.Rollback(w.ctx), "end the reader")
+	w.eventually("the server has noticed", func() bool {
+		return ask[int](w, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%DETACH%' AND state = 'active' AND pid <> pg_backend_pid()") == 0
+	})
+}
+
+// What has no partition, and never will, is refused: it must not hold up all other runs for ever.
+func TestCommitWithoutAPlace(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.takeOver()
+	run := w.makeOld(40, true, "old")
+	w.exec("DROP TABLE cyclonetix__state.run_events_" + partitionSuffix(Day.floor(run.Time())))
+	at := w.writer.Now()
+	_, err := w.writer.Commit(w.ctx, &engine.Commit{At: at, Changes: []*workflow.Change{{ID: run, At: at, Events: []workflow.RunEvent{{Kind: "retry", Actor: "ann", At: at}}}}})
+	if !errors.Is(err, engine.ErrRefused) {
+		t.Fatalf("it says %v", err)
+	}
+	_, err = w.writer.Commit(w.ctx, &engine.Commit{At: at, Refused: []engine.RefusedRun{{ID: run, Reason: "it has no place"}}})
+	w.must(err, "refuse the run")
+	if view := w.view(run); view.Status != workflow.RunFailed {
+		t.Errorf("the run is %s", view.Status)
 	}
 }
 

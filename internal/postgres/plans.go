@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"weak"
 
 	"github.com/jackc/pgx/v5"
 
@@ -21,31 +22,32 @@ import (
 type planCache struct {
 	mutex   sync.Mutex
 	touched map[workflow.Hash]string
-	hashes  map[*workflow.Plan]workflow.Hash
-	graphs  map[workflow.Hash]*workflow.Graph
-	names   map[workflow.Hash][]string
+	// hashes are those of plans that are submitted again and again. It keeps none of them in memory.
+	hashes map[weak.Pointer[workflow.Plan]]workflow.Hash
+	graphs map[workflow.Hash]*workflow.Graph
+	names  map[workflow.Hash][]string
 	// runNames are the names of all nodes of runs that have more than their plans. They only become more.
 	runNames map[workflow.RunID][]string
 	held     int // names in both
-	nodes    int
+	weight   int // of the graphs
 	specs    map[workflow.Hash]*workflow.TaskSpec
 }
 
 // The bounds of the cache; beyond them it begins anew.
 const (
-	maxCachedNodes = 2_000_000
-	maxCachedSpecs = 200_000
-	maxCachedPlans = 1_000
-	maxCachedNames = 2_000_000
+	maxCachedGraphs = 2_000_000 // in nodes, see weightOf
+	maxCachedSpecs  = 200_000
+	maxCachedPlans  = 100_000
+	maxCachedNames  = 2_000_000
 )
 
 const dayFormat = "2006-01-02"
 
 // storePlan makes sure that the plan is stored and marked as used today, and gives its hash.
 func (b *Backend) storePlan(ctx context.Context, plan *workflow.Plan) (workflow.Hash, error) {
-	today := b.clock.now().Format(dayFormat)
+	today, key := b.clock.now().Format(dayFormat), weak.Make(plan)
 	b.plans.mutex.Lock()
-	hash, known := b.plans.hashes[plan]
+	hash, known := b.plans.hashes[key]
 	fresh := known && b.plans.touched[hash] == today
 	b.plans.mutex.Unlock()
 	if fresh {
@@ -56,6 +58,16 @@ func (b *Backend) storePlan(ctx context.Context, plan *workflow.Plan) (workflow.
 		bodies[i], hashes[i] = spec.Encode()
 	}
 	hash = plan.Hash(hashes)
+	b.plans.mutex.Lock()
+	if b.plans.hashes == nil || len(b.plans.hashes) > maxCachedPlans {
+		b.plans.hashes = map[weak.Pointer[workflow.Plan]]workflow.Hash{}
+	}
+	b.plans.hashes[key] = hash
+	fresh = b.plans.touched[hash] == today // the same was submitted before, as another plan
+	b.plans.mutex.Unlock()
+	if fresh {
+		return hash, nil
+	}
 	found, err := b.queries.TouchPlan(ctx, b.on(b.pool), db.UUID(hash))
 	if err != nil {
 		return hash, fmt.Errorf("look for the plan: %w", interpretError(err))
@@ -68,10 +80,10 @@ func (b *Backend) storePlan(ctx context.Context, plan *workflow.Plan) (workflow.
 	}
 	b.plans.mutex.Lock()
 	defer b.plans.mutex.Unlock()
-	if b.plans.hashes == nil || len(b.plans.hashes) > maxCachedPlans {
-		b.plans.hashes, b.plans.touched = map[*workflow.Plan]workflow.Hash{}, map[workflow.Hash]string{}
+	if b.plans.touched == nil || len(b.plans.touched) > maxCachedPlans {
+		b.plans.touched = map[workflow.Hash]string{}
 	}
-	b.plans.hashes[plan], b.plans.touched[hash] = hash, today
+	b.plans.touched[hash] = today
 	return hash, nil
 }
 
@@ -134,12 +146,24 @@ func (b *Backend) graph(ctx context.Context, hash workflow.Hash) (*workflow.Grap
 	}
 	b.plans.mutex.Lock()
 	defer b.plans.mutex.Unlock()
-	if b.plans.graphs == nil || b.plans.nodes > maxCachedNodes {
-		b.plans.graphs, b.plans.nodes = map[workflow.Hash]*workflow.Graph{}, 0
+	if b.plans.graphs == nil || b.plans.weight > maxCachedGraphs {
+		b.plans.graphs, b.plans.weight = map[workflow.Hash]*workflow.Graph{}, 0
+	}
+	if b.plans.graphs[hash] == nil {
+		b.plans.weight += weightOf(graph)
 	}
 	b.plans.graphs[hash] = graph
-	b.plans.nodes += graph.Len()
 	return graph, nil
+}
+
+// weightOf is roughly what a graph takes in memory, in the size of a node: an edge is half of one, a specification ten.
+func weightOf(graph *workflow.Graph) int {
+	const graphItself = 20
+	edges := 0
+	for node := range graph.Len() {
+		edges += len(graph.Parents(int32(node))) //nolint:gosec // a node number
+	}
+	return graphItself + graph.Len() + edges/2 + 10*len(graph.Specs)
 }
 
 func (b *Backend) loadGraph(ctx context.Context, hash workflow.Hash) (*workflow.Graph, error) {

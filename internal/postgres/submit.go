@@ -291,14 +291,17 @@ func (b *Backend) findIdempotent(ctx context.Context, submissions []engine.Submi
 	return earlier, nil
 }
 
-// retryMissingPartition runs something that inserts, and once more after making partitions when there was none.
+// retryMissingPartition runs something that inserts, and once more after making partitions when there was none. What has no
+// place then never will: its range was dropped, or lies far ahead. Error then: engine.ErrRefused.
 func (b *Backend) retryMissingPartition(ctx context.Context, run func() error) error {
 	err := run()
 	if isMissingPartition(err) {
 		if ensureErr := b.EnsurePartitions(ctx); ensureErr != nil {
 			return errors.Join(err, ensureErr)
 		}
-		err = run()
+		if err = run(); isMissingPartition(err) {
+			err = fmt.Errorf("%w: %w", engine.ErrRefused, err)
+		}
 	}
 	return err
 }

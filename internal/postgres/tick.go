@@ -36,7 +36,9 @@ func (g *writerGroup) tick(ctx context.Context, w *Writer) (engine.Tick, error) 
 	if !news.living {
 		return engine.Tick{}, fmt.Errorf("tick of writer %d: %w", w.number, engine.ErrFenced)
 	}
-	w.mail.hear(&news.mail)
+	if err := w.mail.hear(&news.mail); err != nil {
+		return engine.Tick{}, fmt.Errorf("tick of writer %d: %w", w.number, err)
+	}
 	return news.tick, nil
 }
 
@@ -45,14 +47,15 @@ func (g *writerGroup) ask(ctx context.Context) (map[*Writer]heard, error) {
 	b, params := g.backend, db.TickParams{Writers: g.numbers()}
 	all := make(map[*Writer]heard, len(g.open))
 	for w := range g.open {
-		news := heard{since: time.Now(), mail: mailNews{buckets: w.buckets}}
-		news.mail.reading = w.mail.addTo(&params, w.buckets)
-		all[w] = news
+		all[w] = heard{since: time.Now(), mail: w.mail.ask(&params, w.buckets)}
 	}
 	before := time.Now()
 	row, err := b.queries.Tick(ctx, b.on(b.pool), params)
 	if err != nil {
 		g.judge.interrupt()
+		for w := range g.open {
+			w.mail.doubt()
+		}
 		return nil, fmt.Errorf("tick: %w", interpretError(err))
 	}
 	b.clock.set(before, row.Now)
@@ -80,7 +83,7 @@ func (g *writerGroup) ask(ctx context.Context) (map[*Writer]heard, error) {
 				news.tick.Due = append(news.tick.Due, timer)
 			}
 		}
-		news.mail.xmin = row.Xmin
+		news.mail.started, news.mail.xmin = row.ServerStarted, row.Xmin
 		for _, bucket := range row.MailBuckets {
 			if g.of(int(bucket)) == w {
 				news.mail.waiting = append(news.mail.waiting, int(bucket))

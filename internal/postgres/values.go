@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -48,22 +50,70 @@ func decodedValues(shown, sensitive []byte) (*workflow.RunValues, error) {
 	return values, nil
 }
 
-func runInfo(row *db.LoadRunInfosRow) (*engine.RunInfo, error) {
-	id := workflow.RunID(row.RunID)
-	info := &engine.RunInfo{ID: id, Name: id.String(), DAG: row.DagID}
-	if row.Name != nil {
-		info.Name = *row.Name
-	}
-	var err error
-	if info.Values, err = decodedValues(row.RunValues, row.SensitiveValues); err != nil {
-		return nil, err
+// knownRun is what somebody knows of a run.
+type knownRun struct {
+	*engine.RunInfo
+	// version is 0 where the run had no values, else 1 more than that of the values.
+	version int32
+}
+
+// add gives what is known with a row of what came after it. What was known stays as it is: tasks have it.
+func (k knownRun) add(row *db.LoadRunInfosRow) (knownRun, error) {
+	var info engine.RunInfo
+	var values workflow.RunValues
+	if k.version == 0 {
+		id := workflow.RunID(row.RunID)
+		info = engine.RunInfo{ID: id, Name: id.String(), DAG: row.DagID}
+		if row.Name != nil {
+			info.Name = *row.Name
+		}
+		first, err := decodedValues(row.RunValues, row.SensitiveValues)
+		if err != nil {
+			return k, err
+		}
+		values = *first
+	} else {
+		info, values = *k.RunInfo, *k.Values
 	}
 	if len(row.Updates) > 0 {
-		if err := json.Unmarshal(row.Updates, &info.Values.Updates); err != nil {
-			return nil, fmt.Errorf("decode what evaluation points changed: %w", err)
+		var updates []workflow.ValueUpdate
+		if err := json.Unmarshal(row.Updates, &updates); err != nil {
+			return k, fmt.Errorf("decode what evaluation points changed: %w", err)
 		}
+		values.Updates = workflow.FoldUpdates(slices.Concat(values.Updates, updates))
 	}
-	return info, nil
+	info.Values = &values
+	return knownRun{&info, max(k.version, row.Version+1)}, nil
+}
+
+// valueCache is what a writer knows of runs whose values change again and again, so that a loop does not become slower
+// with each turn.
+type valueCache struct {
+	mutex sync.Mutex
+	runs  map[workflow.RunID]knownRun
+	held  int // bytes, as they were stored
+}
+
+// maxCachedValues is the size of the cache in bytes; beyond it, it begins anew.
+const maxCachedValues = 64 << 20
+
+func (c *valueCache) of(id workflow.RunID) knownRun {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	return c.runs[id]
+}
+
+func (c *valueCache) keep(run knownRun, row *db.LoadRunInfosRow) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	if len(run.Values.Updates) == 0 || run.version <= c.runs[run.ID].version {
+		return // it may never be asked for again, or somebody else learned of more
+	}
+	if c.runs == nil || c.held > maxCachedValues {
+		c.runs, c.held = map[workflow.RunID]knownRun{}, 0
+	}
+	c.runs[run.ID] = run
+	c.held += len(row.RunValues) + len(row.SensitiveValues) + len(row.Updates)
 }
 
 // Given implements engine.Reader.

@@ -69,10 +69,13 @@ func versionAt(versions []int32, run int) int32 {
 // unpackMembers is the inverse of packMembers.
 func unpackMembers(runs []db.UUID, dags []string, versions []int32, specs []db.UUID, members []byte) ([]engine.DispatchMember, error) {
 	unpacked := make([]engine.DispatchMember, 0, len(members)/memberSize)
+	if len(dags) < len(runs) || len(versions) > 0 && len(versions) < len(runs) {
+		return nil, fmt.Errorf("runs of a delivery: %w", errMalformed)
+	}
 	for ; len(members) >= memberSize; members = members[memberSize:] {
 		run := int(binary.BigEndian.Uint16(members))
 		spec := int(binary.BigEndian.Uint16(members[2:]))
-		if run >= len(runs) || run >= len(dags) || len(versions) > 0 && run >= len(versions) || spec >= len(specs) {
+		if run >= len(runs) || spec >= len(specs) {
 			return nil, fmt.Errorf("members of a delivery: %w", errMalformed)
 		}
 		unpacked = append(unpacked, engine.DispatchMember{
@@ -210,6 +213,19 @@ func (w *packer) evaluation(evaluation *workflow.Evaluation) {
 
 // leastEnd is the size of the smallest end: flags (two bytes), node, attempt, delivery, and two times.
 const leastEnd = 7
+
+// versionOf is the version of the form of a report.
+func versionOf(body []byte) (version uint64, ok bool) {
+	version, size := binary.Uvarint(body)
+	return version, size > 0
+}
+
+// senderOf is the agent that sent a report, which may be damaged in what follows.
+func senderOf(body []byte) (agent int64, ok bool) {
+	r := unpacker{buffer: body}
+	version, agent := r.uint(), r.int()
+	return agent, version == reportVersion && !r.failed
+}
 
 func unpackReport(body []byte, replyTo int) (*engine.Report, error) {
 	r := unpacker{buffer: body}

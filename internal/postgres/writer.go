@@ -25,7 +25,8 @@ type Writer struct {
 	replyTo [divisions]int
 	wake    chan struct{}
 
-	mail mailReader
+	mail   mailReader
+	values valueCache
 }
 
 // divisions are the largest number of writers that an orchestrator has: one session of the server is busy for some 10 µs a task, so two
@@ -91,17 +92,19 @@ func (b *Backend) OpenWriters(ctx context.Context, orchestrator string, most int
 	return opened, nil
 }
 
-// A writer whose session lock is free gets this long to move its beat before it is declared dead; one that
-// never had a lock gets the time of three beats.
+// A writer whose session lock is free gets this long to move its beat before it is declared dead. One whose lock is held
+// gets the time of three beats: a server keeps the lock of a host that lost its power until it misses the connection. So does
+// one that never had a lock. A held lock and a beat of late are proof enough of a life.
 const (
 	writerGrace       = 1500 * time.Millisecond
 	writerPoll        = 250 * time.Millisecond
 	lonelyWriterGrace = missedBeats * (quietBeat + time.Second)
+	lateBeat          = 2 * (quietBeat + time.Second)
 )
 
 // retireWriters declares dead the writers that were left by processes that died. A
-// process of this host that has ended is dead for certain; elsewhere, one is whose session lock is free
-// and who does nothing for a second.
+// process of this host that has ended is dead for certain; elsewhere, one is who does nothing for a while, which is a
+// second or two where its session lock is free.
 func (b *Backend) retireWriters(ctx context.Context) error {
 	type progress struct{ seq, beat int64 }
 	first, told := map[int64]progress{}, map[int64]bool{}
@@ -117,7 +120,7 @@ func (b *Backend) retireWriters(ctx context.Context) error {
 			first[other.Writer] = now
 			switch {
 			case provenDead(other.Process):
-			case other.Locked, seen && before != now:
+			case isAlive(&other), seen && before != now:
 				return writerExists(&other)
 			case time.Since(start) < graceOf(&other):
 				waiting++
@@ -142,8 +145,13 @@ func (b *Backend) retireWriters(ctx context.Context) error {
 	}
 }
 
+// isAlive tells that there is no need to watch the writer.
+func isAlive(writer *db.ListLiveWritersRow) bool {
+	return writer.Locked && writer.BeatAgeSeconds < lateBeat.Seconds()
+}
+
 func graceOf(writer *db.ListLiveWritersRow) time.Duration {
-	if writer.LockKey == 0 {
+	if writer.LockKey == 0 || writer.Locked {
 		return lonelyWriterGrace
 	}
 	return writerGrace
@@ -223,10 +231,15 @@ func (w *Writer) Dispatched(ctx context.Context) ([]engine.Delivery, error) {
 	for i := range rows {
 		row := &rows[i]
 		members, err := unpackMembers(row.Runs, row.Dags, row.Versions, row.Specs, row.Members)
-		if err != nil {
-			return nil, fmt.Errorf("delivery %d: %w", row.ID, err)
+		var class engine.Class
+		if err == nil {
+			class, err = w.backend.classByID(ctx, row.Class)
 		}
-		class, err := w.backend.classByID(ctx, row.Class)
+		if errors.Is(err, errMalformed) || errors.Is(err, engine.ErrNotFound) {
+			// What it held is in no delivery then, and is queued anew.
+			w.backend.logger.Error("a delivery can't be read and is left out", "delivery", row.ID, "error", err)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

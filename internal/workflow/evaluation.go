@@ -361,6 +361,46 @@ func (d *draft) standsFor(group, item int32) bool {
 	return d.graph.Scheduling(group).Group && d.graph.Scheduling(item).Item
 }
 
+// FoldUpdates leaves out of updates, which are in order, what later ones set anew. Tasks see the same of both. What is given
+// stays as it is.
+func FoldUpdates(updates []ValueUpdate) []ValueUpdate {
+	variables, parameters := map[string]bool{}, map[[2]string]bool{}
+	folded := make([]ValueUpdate, 0, len(updates))
+	for i := range slices.Backward(updates) {
+		kept := ValueUpdate{}
+		for name, value := range updates[i].Variables {
+			if variables[name] {
+				continue
+			}
+			variables[name] = true
+			if kept.Variables == nil {
+				kept.Variables = map[string]Value{}
+			}
+			kept.Variables[name] = value
+		}
+		for task, values := range updates[i].Parameters {
+			for name, value := range values {
+				if parameters[[2]string{task, name}] {
+					continue
+				}
+				parameters[[2]string{task, name}] = true
+				if kept.Parameters == nil {
+					kept.Parameters = map[string]map[string]Value{}
+				}
+				if kept.Parameters[task] == nil {
+					kept.Parameters[task] = map[string]Value{}
+				}
+				kept.Parameters[task][name] = value
+			}
+		}
+		if !kept.IsZero() {
+			folded = append(folded, kept)
+		}
+	}
+	slices.Reverse(folded)
+	return folded
+}
+
 // extend gives the run more nodes, or other parents to some. What they stand at follows from their parents.
 func (d *draft) extend(specs []*NewSpec, nodes []GrownNode) {
 	scheduling := make([]Scheduling, len(specs))
