@@ -275,6 +275,7 @@ func (l *loop) load(ctx context.Context, ids []workflow.RunID) error {
 			}
 			l.refused = append(l.refused, engine.RefusedRun{ID: broken.ID, Reason: reasonOf("it can't be loaded", broken.Err)})
 			l.dropRefused()
+			l.gate.leave(broken.ID)
 			ids = append(page, ids...)
 			continue
 		}
@@ -518,6 +519,7 @@ func (l *loop) refuse(e *entry, reason error) {
 		}
 	}
 	l.refused = append(l.refused, refused)
+	l.gate.leave(e.run.ID)
 	l.dispatcher.forget(e)
 	l.withdraw = append(l.withdraw, e.run.Queued()...)
 	l.drop(e)

@@ -28,6 +28,7 @@ func (l *loop) tick(ctx context.Context) error {
 		l.deliver(e.run.ID, workflow.Event{Kind: workflow.EventCount}, nil)
 	}
 	l.dispatcher.flushBacklog = true
+	l.gate.doubt()
 	l.evict()
 	return nil
 }
