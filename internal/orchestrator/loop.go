@@ -324,8 +324,10 @@ func reasonOf(what string, err error) string {
 // adopt takes a run that was stored into memory.
 func (l *loop) adopt(run *workflow.Run) *entry {
 	e := l.insert(run)
-	if l.takeover != nil {
-		l.takeover.reconcile(l, e)
+	if over := l.takeover; over != nil && !over.done[run.ID] {
+		over.reconcile(l, e)
+	} else {
+		e.inFlight = len(run.Queued()) // it had left memory, which only runs do of which nothing waits there
 	}
 	switch run.Status {
 	case workflow.RunRunning, workflow.RunPaused:
@@ -647,9 +649,7 @@ func (l *loop) apply(changes []*workflow.Change, of []*entry, used []int) {
 		e.events, e.letters = slices.Delete(e.events, 0, used[i]), slices.Delete(e.letters, 0, used[i])
 		e.used, e.more = l.turns, change.More
 		l.askItems(e, change)
-		for _, timer := range change.SetTimers {
-			l.timers.set(engine.DueTimer{Run: e.run.ID, Timer: timer})
-		}
+		l.timers.changed(change, change.At)
 		switch {
 		case e.run.Status.Ended():
 			l.drop(e)
