@@ -46,7 +46,7 @@ type Known struct {
 	// Group and Items are the specifications of EventItems: of the node that stands for all items, and of each.
 	Group *NewSpec
 	Items []*NewSpec
-	// Problem says why the items can't be told.
+	// Problem says why the rest can't be told, now or ever.
 	Problem string
 }
 

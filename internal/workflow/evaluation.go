@@ -34,6 +34,8 @@ func (d *draft) evaluate(event *Event) (*branch, string) {
 		return b, ""
 	case event.Known == nil:
 		return nil, "next_tasks can't be looked up: the names of the run's tasks are not known"
+	case event.Known.Problem != "":
+		return nil, "next_tasks can't be looked up: " + event.Known.Problem
 	}
 	b.names, b.chosen = newNodeNames(event.Known.Names, d.graph, event.Node), map[int32]bool{}
 	again := map[int32]bool{}
