@@ -14,9 +14,9 @@ import (
 
 // Language knows the definitions, for what a run needs of them while it runs.
 type Language interface {
-	// Plan plans the task with all that it depends on, by the definitions of the revision; nil
-	// when there is no such task. Error: when the definitions can't be read now.
-	Plan(ctx context.Context, revision int64, task string) (*workflow.Plan, error)
+	// Plan plans tasks together, with all that they depend on, by the definitions of the revision. Found are those
+	// that there are: of the others the plan has nothing. Error: when the definitions can't be read.
+	Plan(ctx context.Context, revision int64, tasks []string) (plan *workflow.Plan, found map[string]bool, err error)
 	// Items gives the specifications of the node that stands for all items of a task, and of each item. What is
 	// wrong with the reference is the problem, for people; an error is one of outputs.
 	Items(spec *workflow.TaskSpec, run *engine.RunDetails, outputs func(tasks []string) (map[string]workflow.Value, error)) (
@@ -222,14 +222,17 @@ func (l *loop) askNames(end *engine.End, from *letter) bool {
 		if int(end.Node) >= len(details.Names) {
 			return known, nil
 		}
-		for _, name := range workflow.UnknownNames(details.Names, end.Node, end.Evaluation) {
-			plan, err := language.Plan(ctx, details.Revision, name)
-			if err != nil {
-				return nil, err //nolint:wrapcheck // it says what it did
-			}
-			if plan != nil {
-				known.Plans[name] = knownPlan(plan)
-			}
+		unknown := workflow.UnknownNames(details.Names, end.Node, end.Evaluation)
+		if len(unknown) == 0 {
+			return known, nil
+		}
+		plan, found, err := language.Plan(ctx, details.Revision, unknown)
+		if err != nil || len(found) == 0 {
+			return known, err //nolint:wrapcheck // it says what it did
+		}
+		together := knownPlan(plan)
+		for name := range found {
+			known.Plans[name] = together
 		}
 		return known, nil
 	})
@@ -281,7 +284,9 @@ func (l *loop) askItems(e *entry, change *workflow.Change) {
 // noLanguage is what an orchestrator without definitions knows: nothing.
 type noLanguage struct{}
 
-func (noLanguage) Plan(context.Context, int64, string) (*workflow.Plan, error) { return nil, nil } //nolint:nilnil // there is no such task
+func (noLanguage) Plan(context.Context, int64, []string) (*workflow.Plan, map[string]bool, error) {
+	return nil, nil, nil
+}
 
 func (noLanguage) Items(*workflow.TaskSpec, *engine.RunDetails, func([]string) (map[string]workflow.Value, error)) (
 	*workflow.TaskSpec, []*workflow.TaskSpec, string, error,
