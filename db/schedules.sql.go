@@ -10,20 +10,68 @@ import (
 	"time"
 )
 
-const hasDate = `-- name: HasDate :one
-SELECT EXISTS (SELECT FROM cyclonetix__state.dates WHERE dag_id = $1 AND logical_date = $2::timestamptz)::boolean AS has
+const findLatestDate = `-- name: FindLatestDate :one
+SELECT greatest(
+    (SELECT max(d.logical_date) FROM cyclonetix__state.dates d WHERE d.dag_id = $1 AND d.logical_date < $2::timestamptz),
+    (SELECT max(r.logical_date) FROM cyclonetix__state.runs r WHERE r.dag_id = $1 AND r.logical_date < $2::timestamptz),
+    '0001-01-01 00:00:00+00')::timestamptz AS latest
 `
 
-type HasDateParams struct {
-	DagID       string
-	LogicalDate time.Time
+type FindLatestDateParams struct {
+	DagID  string
+	Before time.Time
 }
 
-func (q *Queries) HasDate(ctx context.Context, db DBTX, arg HasDateParams) (bool, error) {
-	row := db.QueryRow(ctx, hasDate, arg.DagID, arg.LogicalDate)
-	var has bool
-	err := row.Scan(&has)
-	return has, err
+// The newest date of a DAG before one, that has a run which is stored or has succeeded; year 1 for none.
+func (q *Queries) FindLatestDate(ctx context.Context, db DBTX, arg FindLatestDateParams) (time.Time, error) {
+	row := db.QueryRow(ctx, findLatestDate, arg.DagID, arg.Before)
+	var latest time.Time
+	err := row.Scan(&latest)
+	return latest, err
+}
+
+const listKnownDates = `-- name: ListKnownDates :many
+SELECT d.dag_id, d.logical_date::timestamptz AS logical_date, true AS succeeded
+FROM ROWS FROM (unnest($1::text[]), unnest($2::timestamptz[])) AS u (dag_id, logical_date),
+     LATERAL (SELECT dag_id, logical_date, run_id FROM cyclonetix__state.dates d WHERE d.dag_id = u.dag_id AND d.logical_date = u.logical_date LIMIT 1) d
+UNION ALL
+SELECT r.dag_id, r.logical_date::timestamptz, false
+FROM cyclonetix__state.runs r
+WHERE r.dag_id = ANY ($1::text[]) AND r.run_id >= $3 AND r.logical_date = ANY ($2::timestamptz[])
+`
+
+type ListKnownDatesParams struct {
+	DagIds       []string
+	LogicalDates []time.Time
+	Least        UUID
+}
+
+type ListKnownDatesRow struct {
+	DagID       string
+	LogicalDate time.Time
+	Succeeded   bool
+}
+
+// Which of the dates have a run that is stored, and which have succeeded. A run is made after the time that it is for, so
+// that of a new date is found among the newest; the DAG's runs are read once however many dates are asked for.
+func (q *Queries) ListKnownDates(ctx context.Context, db DBTX, arg ListKnownDatesParams) ([]ListKnownDatesRow, error) {
+	rows, err := db.Query(ctx, listKnownDates, arg.DagIds, arg.LogicalDates, arg.Least)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListKnownDatesRow
+	for rows.Next() {
+		var i ListKnownDatesRow
+		if err := rows.Scan(&i.DagID, &i.LogicalDate, &i.Succeeded); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const listSchedules = `-- name: ListSchedules :many

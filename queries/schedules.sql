@@ -9,5 +9,20 @@ FROM ROWS FROM (unnest(@dag_ids::text[]), unnest(@last_dates::timestamptz[])) AS
 GROUP BY u.dag_id ORDER BY u.dag_id
 ON CONFLICT (dag_id) DO UPDATE SET last_date = excluded.last_date WHERE s.last_date < excluded.last_date;
 
--- name: HasDate :one
-SELECT EXISTS (SELECT FROM cyclonetix__state.dates WHERE dag_id = @dag_id AND logical_date = @logical_date::timestamptz)::boolean AS has;
+-- name: ListKnownDates :many
+-- Which of the dates have a run that is stored, and which have succeeded. A run is made after the time that it is for, so
+-- that of a new date is found among the newest; the DAG's runs are read once however many dates are asked for.
+SELECT d.dag_id, d.logical_date::timestamptz AS logical_date, true AS succeeded
+FROM ROWS FROM (unnest(@dag_ids::text[]), unnest(@logical_dates::timestamptz[])) AS u (dag_id, logical_date),
+     LATERAL (SELECT * FROM cyclonetix__state.dates d WHERE d.dag_id = u.dag_id AND d.logical_date = u.logical_date LIMIT 1) d
+UNION ALL
+SELECT r.dag_id, r.logical_date::timestamptz, false
+FROM cyclonetix__state.runs r
+WHERE r.dag_id = ANY (@dag_ids::text[]) AND r.run_id >= @least AND r.logical_date = ANY (@logical_dates::timestamptz[]);
+
+-- name: FindLatestDate :one
+-- The newest date of a DAG before one, that has a run which is stored or has succeeded; year 1 for none.
+SELECT greatest(
+    (SELECT max(d.logical_date) FROM cyclonetix__state.dates d WHERE d.dag_id = @dag_id AND d.logical_date < @before::timestamptz),
+    (SELECT max(r.logical_date) FROM cyclonetix__state.runs r WHERE r.dag_id = @dag_id AND r.logical_date < @before::timestamptz),
+    '0001-01-01 00:00:00+00')::timestamptz AS latest;

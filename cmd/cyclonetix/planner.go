@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
+	"net/http"
 	"slices"
+	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/api"
 	"github.com/cyclonetix/cyclonetix/internal/config"
@@ -27,8 +31,22 @@ var (
 func newPlanner(backend engine.Backend, known *language.Language, settings *config.Config) planner {
 	return planner{api.NewDirect(backend, api.DirectOptions{
 		Actor: "scheduler", Cause: "schedule", Version: programVersion(), DefaultContext: settings.DefaultContext,
-		Language: known, Queues: declaredQueues(settings),
+		Language: known,
 	}), known}
+}
+
+// PlanDate implements orchestrator.Planner.
+func (p planner) PlanDate(ctx context.Context, dag string, date time.Time) (*engine.Submission, error) {
+	submission, err := p.Direct.PlanDate(ctx, dag, date)
+	if known, ok := errors.AsType[*api.Error](err); ok && isFinal(known.Status) {
+		return nil, fmt.Errorf("%w: %w", orchestrator.ErrUnplannable, err)
+	}
+	return submission, err //nolint:wrapcheck // it says what it did
+}
+
+// isFinal tells of the status of an error whether the same request would be refused again.
+func isFinal(status int) bool {
+	return status >= 400 && status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout
 }
 
 // Scheduled implements orchestrator.Planner.

@@ -94,7 +94,7 @@ func TestBackfill(t *testing.T) {
 		t.Errorf("%+v, %v", beyond, err)
 	}
 	// A scheduled run of one of the dates is the same.
-	scheduled, err := direct.PlanDate(t.Context(), "daily", first.Runs[0].LogicalDate, time.Time{})
+	scheduled, err := direct.PlanDate(t.Context(), "daily", first.Runs[0].LogicalDate)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,8 @@ type order struct {
 	sensitive map[string]bool
 	// now and date are the times of the run's macros; zero for the backend's now, and for none.
 	now, date time.Time
+	// unwatched tells that nobody waits for the answer who could mend a wrong queue.
+	unwatched bool
 }
 
 // ScheduleTask implements Service.
@@ -146,8 +148,10 @@ func (d *Direct) plan(ctx context.Context, asked *order) (*engine.Submission, er
 	}
 	submission.Revision = revision
 	asked.override(submission)
-	if err := d.checkQueues(ctx, submission.Plan); err != nil {
-		return nil, err
+	if !asked.unwatched {
+		if err := d.checkQueues(ctx, submission.Plan); err != nil {
+			return nil, err
+		}
 	}
 	if err := d.fill(asked, catalog, submission); err != nil {
 		return nil, err
@@ -208,17 +212,13 @@ func (d *Direct) fill(asked *order, catalog *spec.Catalog, submission *engine.Su
 	return nil
 }
 
-// PlanDate plans the run of a DAG for a logical date of its schedule; former is the date before, whose run must have
-// succeeded before this one starts, zero for none. The error is for people.
-func (d *Direct) PlanDate(ctx context.Context, dag string, date, former time.Time) (*engine.Submission, error) {
-	submission, err := d.plan(ctx, &order{
-		kind: spec.KindDAG, id: dag, date: date, settings: Settings{IdempotencyKey: language.DateKey(dag, date)},
+// PlanDate plans the run of a DAG for a logical date of its schedule. A queue that no agent serves now is no reason to
+// refuse it: its agents may be away for a moment. Errors: an *Error below 500 when the DAG can't be run as it is
+// defined; others pass.
+func (d *Direct) PlanDate(ctx context.Context, dag string, date time.Time) (*engine.Submission, error) {
+	return d.plan(ctx, &order{
+		kind: spec.KindDAG, id: dag, date: date, unwatched: true, settings: Settings{IdempotencyKey: language.DateKey(dag, date)},
 	})
-	if err != nil {
-		return nil, err
-	}
-	submission.Options.After = former
-	return submission, nil
 }
 
 // unplannable is the error of a task or DAG that cannot be run as it was asked for.

@@ -134,17 +134,37 @@ func TestPlanDate(t *testing.T) {
 	t.Parallel()
 	direct := newDirect(newLanguageBackend(t))
 	date := time.Date(2026, 3, 1, 1, 30, 0, 0, time.UTC)
-	got, err := direct.PlanDate(t.Context(), "daily", date, date.AddDate(0, 0, -1))
+	got, err := direct.PlanDate(t.Context(), "daily", date)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got.DAG != "daily" || got.Pin != "dag/daily" || got.IdempotencyKey != "date/daily/2026-03-01T01:30:00Z" || got.Cause != "cli" ||
-		!got.Options.LogicalDate.Equal(date) || !got.Options.After.Equal(date.AddDate(0, 0, -1)) ||
+		!got.Options.LogicalDate.Equal(date) ||
 		got.Values.Macros == nil || !got.Values.Macros.LogicalDate.Equal(date) {
 		t.Errorf("planned %+v", got)
 	}
-	if _, err := direct.PlanDate(t.Context(), "nothing", date, time.Time{}); err == nil {
-		t.Error("a DAG that is not there was planned")
+	_, err = direct.PlanDate(t.Context(), "nothing", date)
+	if refused, ok := errors.AsType[*api.Error](err); !ok || refused.Status != 404 {
+		t.Errorf("a DAG that is not there gives %v", err)
+	}
+}
+
+// The agents of a queue may be away when a schedule is due.
+func TestPlanDateOfAQueueThatNobodyServes(t *testing.T) {
+	t.Parallel()
+	b := newLanguageBackend(t)
+	b.define(t, spec.KindTask, `[{id: remote, command: "true", queue: gpu}]`)
+	b.define(t, spec.KindDAG, `[{id: away, schedule: {cron: "@daily"}, tasks: [{id: remote}]}]`)
+	direct := newDirect(b)
+	refused, ok := errors.AsType[*api.Error](func() error {
+		_, err := direct.ScheduleDAG(t.Context(), &api.ScheduleDAG{DAGID: "away"})
+		return err
+	}())
+	if !ok || refused.Status != 422 || refused.Details.Field != "queue" {
+		t.Errorf("by hand it gives %v", refused)
+	}
+	if _, err := direct.PlanDate(t.Context(), "away", time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)); err != nil {
+		t.Error(err)
 	}
 }
 

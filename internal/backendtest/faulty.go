@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
@@ -97,12 +96,12 @@ func (b *faultyBackend) SetScheduleStates(ctx context.Context, states []engine.S
 	return b.plan.around("SetScheduleStates", func() error { return b.Backend.SetScheduleStates(ctx, states) })
 }
 
-// DateSucceeded implements engine.Schedules.
-func (b *faultyBackend) DateSucceeded(ctx context.Context, dag string, date time.Time) (bool, error) {
-	if err := b.plan.before("DateSucceeded"); err != nil {
-		return false, err
+// Dates implements engine.Schedules.
+func (b *faultyBackend) Dates(ctx context.Context, dates []engine.LogicalDate) ([]engine.DateState, error) {
+	if err := b.plan.before("Dates"); err != nil {
+		return nil, err
 	}
-	return b.Backend.DateSucceeded(ctx, dag, date) //nolint:wrapcheck // a wrapper is not seen
+	return b.Backend.Dates(ctx, dates) //nolint:wrapcheck // a wrapper is not seen
 }
 
 // around fails a call before or after it was done.

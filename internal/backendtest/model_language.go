@@ -3,6 +3,7 @@ package backendtest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -264,8 +265,12 @@ func (r *scriptedRun) checkLanguage(end ending) error {
 type scriptLanguage struct{}
 
 // Plan implements orchestrator.Language.
-func (scriptLanguage) Plan(_ context.Context, _ int64, task string) (*workflow.Plan, error) {
-	return planOf(task), nil
+func (scriptLanguage) Plan(_ context.Context, _ int64, tasks []string) (*workflow.Plan, map[string]bool, error) {
+	found := map[string]bool{}
+	for _, task := range tasks {
+		found[task] = true
+	}
+	return planOf(slices.Sorted(maps.Keys(found))...), found, nil
 }
 
 // Items implements orchestrator.Language.

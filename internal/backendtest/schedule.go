@@ -91,6 +91,47 @@ var scheduleTests = []test{
 		w.advance(failed, nil, w.completed(current(failed, 0)))
 		w.wantSucceeded("dag", someDate, true)
 	}},
+	{name: "of many dates it is known which have runs", run: func(w *world) {
+		hour := func(number int) time.Time { return someDate.Add(time.Duration(number) * time.Hour) }
+		done := w.startDated("dag", hour(0))
+		w.advance(done, nil, w.completed(member(done, 0)))
+		failed := w.startDated("dag", hour(2))
+		w.advance(failed, nil, w.failed(member(failed, 0), 1))
+		w.startDated("other", hour(6))
+		pending := submission(planOf("a"))
+		pending.DAG, pending.Options.LogicalDate = "dag", hour(3)
+		w.submit(pending)
+		type test struct {
+			dag       string
+			date      int
+			succeeded bool
+			latest    int // -1 for none
+		}
+		tests := []test{
+			{"dag", 3, false, 3}, {"dag", 0, true, 0}, {"dag", -1, false, -1}, {"dag", 1, false, 0}, {"dag", 2, false, 2}, {"dag", 9, false, 3},
+			{"other", 5, false, -1}, {"other", 6, false, 6}, {"other", 0, false, -1}, {"nobody", 3, false, -1}, {"dag", 0, true, 0},
+		}
+		asked := make([]engine.LogicalDate, len(tests))
+		for i, test := range tests {
+			asked[i] = engine.LogicalDate{DAG: test.dag, Date: hour(test.date)}
+		}
+		states, err := w.backend.Dates(w.ctx, asked)
+		w.must(err, "look for runs of dates")
+		for i, test := range tests {
+			want := time.Time{}
+			if test.latest >= 0 {
+				want = hour(test.latest)
+			}
+			if len(states) != len(tests) || states[i].Succeeded != test.succeeded || !states[i].Latest.Equal(want) {
+				w.Fatalf("of %+v it is known %+v", test, states)
+			}
+		}
+		states, err = w.backend.Dates(w.ctx, nil)
+		w.must(err, "look for no dates")
+		if len(states) != 0 {
+			w.Errorf("of no dates it is known %+v", states)
+		}
+	}},
 	{name: "logical date and the run that is repeated are seen", run: func(w *world) {
 		former := w.submit(submission(planOf("a")))[0].ID
 		of := submission(planOf("a"))
@@ -191,9 +232,9 @@ func (w *world) startDated(dag string, date time.Time) *workflow.Run {
 
 func (w *world) wantSucceeded(dag string, date time.Time, want bool) {
 	w.Helper()
-	succeeded, err := w.backend.DateSucceeded(w.ctx, dag, date)
+	states, err := w.backend.Dates(w.ctx, []engine.LogicalDate{{DAG: dag, Date: date}})
 	w.must(err, "look for a run of a date")
-	if succeeded != want {
-		w.Fatalf("that %s succeeded for %v is %v", dag, date, succeeded)
+	if states[0].Succeeded != want {
+		w.Fatalf("that %s succeeded for %v is %v", dag, date, states[0].Succeeded)
 	}
 }

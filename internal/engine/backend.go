@@ -133,8 +133,23 @@ type Schedules interface {
 	ScheduleStates(ctx context.Context) ([]ScheduleState, error)
 	// SetScheduleStates takes dates on, never back.
 	SetScheduleStates(ctx context.Context, states []ScheduleState) error
-	// DateSucceeded tells whether a run of the DAG for the logical date has completed.
-	DateSucceeded(ctx context.Context, dag string, date time.Time) (bool, error)
+	// Dates tells what is known of logical dates, in their order.
+	Dates(ctx context.Context, dates []LogicalDate) ([]DateState, error)
+}
+
+// LogicalDate is a time that a DAG has a run for, or may have.
+type LogicalDate struct {
+	DAG  string
+	Date time.Time
+}
+
+// DateState is what is known of a logical date.
+type DateState struct {
+	// Succeeded tells that a run for it has completed. That outlives retention.
+	Succeeded bool
+	// Latest is the newest date of the DAG, up to this one, that has a run which is stored, or that has succeeded; zero
+	// for none.
+	Latest time.Time
 }
 
 // Definition is a stored definition: its kind ("task", "dag", "context", "parameter_set"), its id, and its JSON.

@@ -100,18 +100,15 @@ func (l *Language) entry(revision int64) *entry {
 	return found
 }
 
-// Plan plans the task with all that it depends on, by the definitions of the revision; nil when there is no
-// such task that could be planned.
-func (l *Language) Plan(ctx context.Context, revision int64, task string) (*workflow.Plan, error) {
+// Plan plans tasks together, with all that they depend on, by the definitions of the revision. Found are those that there
+// are and that can be planned; the others are unknown to whoever names them.
+func (l *Language) Plan(ctx context.Context, revision int64, tasks []string) (plan *workflow.Plan, found map[string]bool, err error) {
 	catalog, err := l.Catalog(ctx, revision)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	plan, err := catalog.PlanTask(task)
-	if err != nil {
-		return nil, nil //nolint:nilerr,nilnil // it cannot be run: whoever names it is told that it is unknown
-	}
-	return plan, nil
+	plan, found = catalog.PlanTasks(tasks)
+	return plan, found, nil
 }
 
 // Items gives the specifications of the node that stands for all items of a task, and of each item. What is

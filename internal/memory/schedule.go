@@ -46,11 +46,32 @@ func (b *Backend) SetScheduleStates(ctx context.Context, states []engine.Schedul
 	return nil
 }
 
-// DateSucceeded implements engine.Schedules.
-func (b *Backend) DateSucceeded(ctx context.Context, dag string, date time.Time) (bool, error) {
+// Dates implements engine.Schedules.
+func (b *Backend) Dates(ctx context.Context, dates []engine.LogicalDate) ([]engine.DateState, error) {
 	if err := b.lock(ctx); err != nil {
-		return false, fmt.Errorf("look for a run of the DAG %s for %v: %w", dag, date, err)
+		return nil, fmt.Errorf("look for runs of logical dates: %w", err)
 	}
 	defer b.mutex.Unlock()
-	return b.succeeded[dateOf(dag, date)], nil
+	states := make([]engine.DateState, len(dates))
+	asked := map[string][]int{} // places, by DAG
+	for i, date := range dates {
+		states[i].Succeeded = b.succeeded[dateOf(date.DAG, date.Date)]
+		asked[date.DAG] = append(asked[date.DAG], i)
+	}
+	see := func(dag string, date time.Time) {
+		for _, i := range asked[dag] {
+			if date.After(states[i].Latest) && !date.After(dates[i].Date) {
+				states[i].Latest = date
+			}
+		}
+	}
+	for known := range b.succeeded {
+		see(known.dag, time.UnixMicro(known.date).UTC())
+	}
+	for _, r := range b.runs {
+		if date := r.options.LogicalDate; !date.IsZero() {
+			see(r.dag, date.Truncate(time.Microsecond).UTC())
+		}
+	}
+	return states, nil
 }

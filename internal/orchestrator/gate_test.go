@@ -1,6 +1,8 @@
 package orchestrator
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -116,6 +118,179 @@ func TestRunWaitsForTheFormerDate(t *testing.T) {
 	w.tick()
 	w.settle()
 	w.ends(third, workflow.RunRunning)
+	h.work()
+	w.atRest()
+}
+
+// schedules is what the loop knows of dates, with faults.
+type schedules struct {
+	engine.Schedules
+
+	fail  int // of the next calls
+	calls int
+}
+
+func (s *schedules) Dates(ctx context.Context, dates []engine.LogicalDate) ([]engine.DateState, error) {
+	s.calls++
+	if s.fail > 0 {
+		s.fail--
+		return nil, errInjected
+	}
+	return s.Schedules.Dates(ctx, dates) //nolint:wrapcheck // a wrapper is not seen
+}
+
+func dated(number, after int, groups ...workflow.RunGroup) workflow.RunOptions {
+	day := func(number int) time.Time { return time.Date(2026, 5, number, 0, 0, 0, 0, time.UTC) }
+	options := workflow.RunOptions{LogicalDate: day(number), Groups: groups}
+	if after > 0 {
+		options.After = day(after)
+	}
+	return options
+}
+
+func TestPlaceIsNotLostWhenTheGateFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	faulty := &schedules{Schedules: w.backend}
+	w.options.Schedules = faulty
+	w.open()
+	w.tick()
+	w.settle()
+	h := w.hire(engine.AgentInfo{ID: "one", Slots: 9})
+	one := workflow.RunGroup{Name: "dag/dag", MaxActive: 1}
+	first, second := w.start(planOf("a"), dated(1, 0, one)), w.start(planOf("a"), dated(2, 1, one))
+	faulty.fail = 1
+	if err := w.turn(); !errors.Is(err, errInjected) {
+		t.Fatalf("the turn gives %v", err)
+	}
+	w.settle()
+	w.ends(first, workflow.RunRunning)
+	h.work()
+	w.ends(first, workflow.RunCompleted)
+	w.ends(second, workflow.RunCompleted)
+	third := w.start(planOf("a"), groupOf(1))
+	w.settle()
+	h.end(workflow.TaskCompleted, h.claim(1)...)
+	fourth := w.start(planOf("a"), groupOf(1))
+	w.settle()
+	w.open() // now the runs have to be loaded
+	faulty.fail = 1
+	w.before = once(errInjected, func(call string, _ *engine.Commit) bool { return call == "LoadRuns" })
+	for turns := 0; w.before("LoadRuns", nil) == nil && turns < 9; turns++ {
+		_ = w.turn()
+	}
+	w.before = nil
+	w.settle()
+	h.work()
+	w.ends(third, workflow.RunCompleted)
+	w.ends(fourth, workflow.RunCompleted)
+	w.atRest()
+}
+
+func TestDatesAreLookedForTogetherAndOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	counted := &schedules{Schedules: w.backend}
+	w.options.Schedules = counted
+	w.open()
+	w.tick()
+	w.settle()
+	h := w.hire(engine.AgentInfo{ID: "one", Slots: 9})
+	for day := 1; day <= 20; day++ {
+		w.start(planOf("a"), dated(day, day-1))
+	}
+	h.work()
+	for other := range 20 { // nobody waits for them
+		w.start(planOf("a"), dated(1+other, 0, workflow.RunGroup{Name: "other", MaxActive: 3}))
+	}
+	h.work()
+	if counted.calls != 1 {
+		t.Errorf("the backend was asked %d times", counted.calls)
+	}
+	w.atRest()
+}
+
+func TestRefusedRunLeavesItsPlace(t *testing.T) {
+	t.Parallel()
+	w := started(t)
+	first, second := w.start(planOf("a", "b: a"), groupOf(1)), w.start(planOf("a"), groupOf(1))
+	w.settle()
+	w.loop.runs[first].run.Graph = nil // the rules panic
+	w.cancel(first)
+	w.settle()
+	w.ends(first, workflow.RunFailed)
+	w.ends(second, workflow.RunRunning)
+	w.hire(engine.AgentInfo{ID: "one"}).work()
+	w.atRest()
+}
+
+func TestRunThatCannotBeLoadedLeavesItsPlace(t *testing.T) {
+	t.Parallel()
+	w := started(t)
+	h := w.hire(engine.AgentInfo{ID: "one", Slots: 9})
+	first, second, third := w.start(planOf("a"), groupOf(1)), w.start(planOf("a"), groupOf(1)), w.start(planOf("a"), groupOf(1))
+	w.settle()
+	w.loop.drop(w.loop.runs[second]) // it has left memory
+	w.broken = second
+	h.end(workflow.TaskCompleted, h.claim(1)...)
+	w.settle()
+	w.ends(first, workflow.RunCompleted)
+	w.ends(second, workflow.RunFailed)
+	w.ends(third, workflow.RunRunning)
+	h.work()
+	w.atRest()
+}
+
+func TestRunWaitsForTheNewestDateThatHasARun(t *testing.T) {
+	t.Parallel()
+	w := started(t)
+	h := w.hire(engine.AgentInfo{ID: "one", Slots: 9})
+	first := w.start(planOf("a"), dated(1, 0))
+	w.settle()
+	held := h.claim(1)
+	later := w.start(planOf("a"), dated(4, 3)) // neither the third day nor the second has a run
+	w.settle()
+	w.ends(later, workflow.RunPending)
+	wait := func() {
+		w.now = w.now.Add(pastGrace)
+		w.tick()
+		w.settle()
+	}
+	wait()
+	w.ends(later, workflow.RunPending)
+	h.end(workflow.TaskCompleted, held...)
+	w.settle()
+	w.ends(first, workflow.RunCompleted)
+	w.ends(later, workflow.RunRunning)
+	h.work()
+
+	alone := w.start(planOf("a"), workflow.RunOptions{LogicalDate: dated(1, 0).LogicalDate.AddDate(-1, 0, 0), After: dated(1, 0).LogicalDate.AddDate(-2, 0, 0)})
+	w.settle()
+	w.ends(alone, workflow.RunPending)
+	wait()
+	w.ends(alone, workflow.RunRunning) // there is none at all
+	h.work()
+	w.atRest()
+}
+
+func TestRunForAFormerDateComesLate(t *testing.T) {
+	t.Parallel()
+	w := started(t)
+	h := w.hire(engine.AgentInfo{ID: "one", Slots: 9})
+	later := w.start(planOf("a"), dated(2, 1))
+	w.settle()
+	former := w.start(planOf("a"), dated(1, 0)) // its maker was slower
+	w.tick()
+	w.settle()
+	held := h.claim(9)
+	w.now = w.now.Add(2 * pastGrace)
+	w.tick()
+	w.settle()
+	w.ends(later, workflow.RunPending)
+	h.end(workflow.TaskCompleted, held...)
+	w.settle()
+	w.ends(former, workflow.RunCompleted)
+	w.ends(later, workflow.RunRunning)
 	h.work()
 	w.atRest()
 }

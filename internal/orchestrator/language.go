@@ -2,8 +2,11 @@ package orchestrator
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
@@ -11,28 +14,43 @@ import (
 
 // Language knows the definitions, for what a run needs of them while it runs.
 type Language interface {
-	// Plan plans the task with all that it depends on, by the definitions of the revision; nil
-	// when there is no such task. Error: when the definitions can't be read now.
-	Plan(ctx context.Context, revision int64, task string) (*workflow.Plan, error)
+	// Plan plans tasks together, with all that they depend on, by the definitions of the revision. Found are those
+	// that there are: of the others the plan has nothing. Error: when the definitions can't be read.
+	Plan(ctx context.Context, revision int64, tasks []string) (plan *workflow.Plan, found map[string]bool, err error)
 	// Items gives the specifications of the node that stands for all items of a task, and of each item. What is
 	// wrong with the reference is the problem, for people; an error is one of outputs.
 	Items(spec *workflow.TaskSpec, run *engine.RunDetails, outputs func(tasks []string) (map[string]workflow.Value, error)) (
 		group *workflow.TaskSpec, items []*workflow.TaskSpec, problem string, err error)
 }
 
+// answerers is how many questions are answered at once: each takes a few reads, and the backend's connections are there
+// for the loop, too.
+const answerers = 4
+
 // questions are what runs have to be told beside their memory. They are answered beside the loop, so that one
-// run's large answer delays no other.
+// run's large answer delays no other; runs take turns, so that neither does one that asks a lot.
 type questions struct {
 	writer   engine.Writer
 	language Language
 	options  Options
 
 	mutex   sync.Mutex
+	waiting map[workflow.RunID][]*question
+	turns   []workflow.RunID // those in waiting, in the order of their turns
+	busy    int              // answerers at work
 	answers []answer
 	asked   int           // questions without an answer
 	ready   chan struct{} // there are answers
 	over    context.Context
 	end     context.CancelFunc
+}
+
+// question is an event that lacks what find gives.
+type question struct {
+	answer
+
+	find  func(ctx context.Context) (*workflow.Known, error)
+	delay time.Duration // before it is asked again
 }
 
 // answer is an event that knows what it needs.
@@ -43,7 +61,10 @@ type answer struct {
 }
 
 func newQuestions(writer engine.Writer, options Options) *questions {
-	q := &questions{writer: writer, language: options.Language, options: options, ready: make(chan struct{}, 1)}
+	q := &questions{
+		writer: writer, language: options.Language, options: options, ready: make(chan struct{}, 1),
+		waiting: map[workflow.RunID][]*question{},
+	}
 	q.over, q.end = context.WithCancel(context.Background())
 	return q
 }
@@ -54,34 +75,100 @@ func (q *questions) anew() *questions {
 	return newQuestions(q.writer, q.options)
 }
 
-// ask answers by find, again and again while the backend fails.
+// ask answers by find, again and again while the backend fails. What will never be found is a problem of the answer.
 func (q *questions) ask(run workflow.RunID, event workflow.Event, from *letter, find func(ctx context.Context) (*workflow.Known, error)) {
 	q.mutex.Lock()
+	defer q.mutex.Unlock()
 	q.asked++
-	q.mutex.Unlock()
-	go func() {
-		for delay := firstDelay; ; delay = min(2*delay, lastDelay) {
-			known, err := find(q.over)
-			if err == nil {
-				event.Known = known
-				break
-			}
-			if q.over.Err() == nil {
-				q.options.Logger.Warn("what a run needs to know can't be read; trying again", "run", run, "error", err, "delay", delay)
-			}
-			if !sleep(q.over, delay) {
-				return
-			}
-		}
-		q.mutex.Lock()
-		defer q.mutex.Unlock()
-		q.asked--
-		q.answers = append(q.answers, answer{run, event, from})
-		select {
-		case q.ready <- struct{}{}:
+	q.queue(&question{answer: answer{run, event, from}, find: find, delay: firstDelay})
+}
+
+// queue lets a question wait for its turn. The mutex is held.
+func (q *questions) queue(asked *question) {
+	if len(q.waiting[asked.run]) == 0 {
+		q.turns = append(q.turns, asked.run)
+	}
+	q.waiting[asked.run] = append(q.waiting[asked.run], asked)
+	if q.busy < answerers {
+		q.busy++
+		go q.work()
+	}
+}
+
+// next takes a question of the run whose turn it is; nil when none waits.
+func (q *questions) next() *question {
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	if len(q.turns) == 0 || q.over.Err() != nil {
+		q.busy--
+		return nil
+	}
+	run := q.turns[0]
+	q.turns = q.turns[1:]
+	asked := q.waiting[run][0]
+	if q.waiting[run] = q.waiting[run][1:]; len(q.waiting[run]) > 0 {
+		q.turns = append(q.turns, run)
+	} else {
+		delete(q.waiting, run)
+	}
+	return asked
+}
+
+// work answers questions until none waits. One that can't be answered now is put aside for a while, so that it holds up
+// no others.
+func (q *questions) work() {
+	for asked := q.next(); asked != nil; asked = q.next() {
+		known, err := asked.find(q.over)
+		switch {
+		case err == nil:
+			asked.event.Known = known
+		case isForGood(err):
+			q.options.Logger.Error("what a run needs to know can't be read", "run", asked.run, "node", asked.event.Node, "error", err)
+			asked.event.Known = &workflow.Known{Problem: reasonOf("it can't be read", err)}
 		default:
+			q.askLater(asked, err)
+			continue
+		}
+		q.give(asked.answer)
+	}
+}
+
+func (q *questions) askLater(asked *question, err error) {
+	if q.over.Err() != nil {
+		return
+	}
+	delay := asked.delay
+	asked.delay = min(2*delay, lastDelay)
+	q.options.Logger.Warn("what a run needs to know can't be read; trying again", "run", asked.run, "error", err, "delay", delay)
+	go func() {
+		if sleep(q.over, delay) {
+			q.mutex.Lock()
+			defer q.mutex.Unlock()
+			q.queue(asked)
 		}
 	}()
+}
+
+// isForGood tells of an error that the same question gives however often it is asked: what is stored is gone or damaged.
+func isForGood(err error) bool {
+	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return true
+	}
+	return errors.Is(err, engine.ErrRefused) || errors.Is(err, engine.ErrNotFound) || errors.Is(err, engine.ErrGone)
+}
+
+func (q *questions) give(answered answer) {
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	q.asked--
+	q.answers = append(q.answers, answered)
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
 }
 
 func (q *questions) take() []answer {
@@ -135,14 +222,17 @@ func (l *loop) askNames(end *engine.End, from *letter) bool {
 		if int(end.Node) >= len(details.Names) {
 			return known, nil
 		}
-		for _, name := range workflow.UnknownNames(details.Names, end.Node, end.Evaluation) {
-			plan, err := language.Plan(ctx, details.Revision, name)
-			if err != nil {
-				return nil, err //nolint:wrapcheck // it says what it did
-			}
-			if plan != nil {
-				known.Plans[name] = knownPlan(plan, priority)
-			}
+		unknown := workflow.UnknownNames(details.Names, end.Node, end.Evaluation)
+		if len(unknown) == 0 {
+			return known, nil
+		}
+		plan, found, err := language.Plan(ctx, details.Revision, unknown)
+		if err != nil || len(found) == 0 {
+			return known, err //nolint:wrapcheck // it says what it did
+		}
+		together := knownPlan(plan, priority)
+		for name := range found {
+			known.Plans[name] = together
 		}
 		return known, nil
 	})
@@ -200,7 +290,9 @@ func (l *loop) askItems(e *entry, change *workflow.Change) {
 // noLanguage is what an orchestrator without definitions knows: nothing.
 type noLanguage struct{}
 
-func (noLanguage) Plan(context.Context, int64, string) (*workflow.Plan, error) { return nil, nil } //nolint:nilnil // there is no such task
+func (noLanguage) Plan(context.Context, int64, []string) (*workflow.Plan, map[string]bool, error) {
+	return nil, nil, nil
+}
 
 func (noLanguage) Items(*workflow.TaskSpec, *engine.RunDetails, func([]string) (map[string]workflow.Value, error)) (
 	*workflow.TaskSpec, []*workflow.TaskSpec, string, error,

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
@@ -16,16 +18,22 @@ import (
 type book struct {
 	plans    map[string]*workflow.Plan
 	failures int // of the next questions
+	damaged  error
 }
 
 var errBook = errors.New("the book is not at hand")
 
-func (b *book) Plan(_ context.Context, _ int64, task string) (*workflow.Plan, error) {
+func (b *book) Plan(_ context.Context, _ int64, tasks []string) (*workflow.Plan, map[string]bool, error) {
 	if b.failures > 0 {
 		b.failures--
-		return nil, errBook
+		return nil, nil, errBook
 	}
-	return b.plans[task], nil
+	for _, task := range tasks { // a test names one at a time
+		if plan := b.plans[task]; plan != nil {
+			return plan, map[string]bool{task: true}, b.damaged
+		}
+	}
+	return nil, nil, b.damaged
 }
 
 func (b *book) Items(spec *workflow.TaskSpec, run *engine.RunDetails, outputs func([]string) (map[string]workflow.Value, error)) (
@@ -131,6 +139,75 @@ func TestUnknownNextTaskFails(t *testing.T) {
 	w.settle()
 	w.ends(id, workflow.RunFailed)
 	w.atRest()
+}
+
+func TestQuestionThatCanNeverBeAnsweredFailsItsTask(t *testing.T) {
+	t.Parallel()
+	syntax := json.Unmarshal([]byte("{"), new(map[string]int))
+	for _, damaged := range []error{engine.ErrRefused, &engine.UnknownRunError{ID: "x"}, fmt.Errorf("read: %w", engine.ErrGone), fmt.Errorf("read: %w", syntax)} {
+		w := newWorld(t)
+		w.options.Language = &book{damaged: damaged}
+		w.open()
+		w.tick()
+		h := w.hire(engine.AgentInfo{ID: "one", Slots: 9})
+		id := w.submit(evaluating(planOf("check", "b: check"), "check"))[0]
+		w.settle()
+		h.choose([]string{"other"}, h.claim(9)...)
+		w.settle()
+		w.ends(id, workflow.RunFailed)
+		views, err := w.backend.TaskRuns(w.ctx, id)
+		w.must(err, "list the task runs")
+		if reason := views[0].Reason; !strings.Contains(reason, damaged.Error()) {
+			t.Errorf("the reason is %q, should be %v", reason, damaged)
+		}
+		w.atRest()
+	}
+}
+
+// Whoever asks a lot waits for their own answers only, and takes no more of the backend than others.
+func TestQuestionsTakeTurns(t *testing.T) {
+	t.Parallel()
+	q := newQuestions(nil, Options{})
+	defer q.end()
+	many, few := workflow.RunID{1}, workflow.RunID{2}
+	var mutex sync.Mutex
+	var order []workflow.RunID
+	release := make(chan struct{})
+	ask := func(run workflow.RunID) {
+		q.ask(run, workflow.Event{}, nil, func(context.Context) (*workflow.Known, error) {
+			mutex.Lock()
+			order = append(order, run)
+			mutex.Unlock()
+			<-release
+			return &workflow.Known{}, nil
+		})
+	}
+	for range 100 {
+		ask(many)
+	}
+	for range 3 {
+		ask(few)
+	}
+	q.mutex.Lock()
+	if q.busy != answerers {
+		t.Errorf("%d are answered at once", q.busy)
+	}
+	q.mutex.Unlock()
+	close(release)
+	answered := 0
+	for answered < 103 {
+		<-q.ready
+		answered += len(q.take())
+	}
+	last := 0
+	for i, run := range order {
+		if run == few {
+			last = i
+		}
+	}
+	if last > answerers+2*3 {
+		t.Errorf("the last of three questions is the %d. that is answered", last)
+	}
 }
 
 // A loop goes round, over takeovers, until it is left.

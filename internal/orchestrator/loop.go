@@ -280,6 +280,7 @@ func (l *loop) load(ctx context.Context, ids []workflow.RunID) error {
 			}
 			l.refused = append(l.refused, engine.RefusedRun{ID: broken.ID, Reason: reasonOf("it can't be loaded", broken.Err)})
 			l.dropRefused()
+			l.gate.leave(broken.ID)
 			ids = append(page, ids...)
 			continue
 		}
@@ -333,8 +334,10 @@ func reasonOf(what string, err error) string {
 // adopt takes a run that was stored into memory.
 func (l *loop) adopt(run *workflow.Run) *entry {
 	e := l.insert(run)
-	if l.takeover != nil {
-		l.takeover.reconcile(l, e)
+	if over := l.takeover; over != nil && !over.done[run.ID] {
+		over.reconcile(l, e)
+	} else {
+		e.inFlight = len(run.Queued()) // it had left memory, which only runs do of which nothing waits there
 	}
 	switch run.Status {
 	case workflow.RunRunning, workflow.RunPaused:
@@ -528,6 +531,7 @@ func (l *loop) refuse(e *entry, reason error) {
 		}
 	}
 	l.refused = append(l.refused, refused)
+	l.gate.leave(e.run.ID)
 	l.dispatcher.forget(e)
 	l.withdraw = append(l.withdraw, e.run.Queued()...)
 	l.drop(e)
@@ -655,9 +659,7 @@ func (l *loop) apply(changes []*workflow.Change, of []*entry, used []int) {
 		e.events, e.letters = slices.Delete(e.events, 0, used[i]), slices.Delete(e.letters, 0, used[i])
 		e.used, e.more = l.turns, change.More
 		l.askItems(e, change)
-		for _, timer := range change.SetTimers {
-			l.timers.set(engine.DueTimer{Run: e.run.ID, Timer: timer})
-		}
+		l.timers.changed(change, change.At)
 		switch {
 		case e.run.Status.Ended():
 			l.drop(e)

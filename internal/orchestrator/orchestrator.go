@@ -167,6 +167,11 @@ func (l *loop) run(ctx context.Context) error {
 				return nil
 			}
 			delay = min(2*delay, lastDelay)
+			select {
+			case <-ticker.C:
+				tick = true // what fails may be something else than the heartbeat
+			default:
+			}
 			continue
 		}
 		delay = firstDelay

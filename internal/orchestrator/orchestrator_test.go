@@ -23,6 +23,7 @@ type staged struct {
 	open   func(number int) error // before a writer is opened, from 1
 	commit func(ctx context.Context) error
 	tick   func() error
+	read   func() error
 	opened atomic.Int32
 }
 
@@ -32,7 +33,7 @@ func stage(t *testing.T) *staged {
 	t.Cleanup(backend.Close)
 	return &staged{
 		Backend: backend, open: func(int) error { return nil }, commit: func(context.Context) error { return nil },
-		tick: func() error { return nil },
+		tick: func() error { return nil }, read: func() error { return nil },
 	}
 }
 
@@ -57,6 +58,13 @@ func (w *stagedWriter) Tick(ctx context.Context) (engine.Tick, error) {
 		return engine.Tick{}, err
 	}
 	return w.Writer.Tick(ctx)
+}
+
+func (w *stagedWriter) ReadMail(ctx context.Context, sweep bool, limit int) ([]engine.Mail, error) {
+	if err := w.stage.read(); err != nil && !sweep {
+		return nil, err
+	}
+	return w.Writer.ReadMail(ctx, sweep, limit)
 }
 
 func (w *stagedWriter) Commit(ctx context.Context, commit *engine.Commit) (engine.CommitResult, error) {
@@ -288,5 +296,23 @@ func TestStopDoesNotWaitForACommitThatHangs(t *testing.T) {
 	await(t, entered, "a commit is under way")
 	if err := stop(); err != nil {
 		t.Errorf("the orchestrator ends with %v", err)
+	}
+}
+
+func TestOrchestratorBeatsWhileSomethingElseFails(t *testing.T) {
+	t.Parallel()
+	s := stage(t)
+	s.read = func() error { return errInjected }
+	ticks := make(chan struct{}, 1)
+	s.tick = func() error {
+		select {
+		case ticks <- struct{}{}:
+		default: // one is enough
+		}
+		return nil
+	}
+	s.run(t)
+	for range 3 {
+		await(t, ticks, "it ticks")
 	}
 }

@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
@@ -38,6 +39,28 @@ func TestRunHasNoMoreInFlightThanItMay(t *testing.T) {
 		w.settle()
 	}
 	w.ends(limited, workflow.RunCompleted)
+	w.atRest()
+}
+
+// What is in flight still counts when its run leaves memory and comes back.
+func TestMaxParallelOfARunThatLeftMemory(t *testing.T) {
+	t.Parallel()
+	w := started(t)
+	h := w.hire(engine.AgentInfo{ID: "one", Slots: 100})
+	id := w.start(planOf("a", "b", "c: a", "d: a"), workflow.RunOptions{MaxParallel: 2})
+	w.settle()
+	members := h.claim(100)
+	w.loop.drop(w.loop.runs[id])
+	h.end(workflow.TaskCompleted, members[slices.IndexFunc(members, func(member workflow.Member) bool { return member.Node == 0 })])
+	w.settle()
+	if more := h.claim(100); len(more) != 1 {
+		t.Errorf("beside one that runs, %d may start", len(more))
+	} else {
+		h.end(workflow.TaskCompleted, more...)
+	}
+	h.end(workflow.TaskCompleted, members[slices.IndexFunc(members, func(member workflow.Member) bool { return member.Node == 1 })])
+	h.work()
+	w.ends(id, workflow.RunCompleted)
 	w.atRest()
 }
 

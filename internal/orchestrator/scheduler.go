@@ -23,10 +23,12 @@ type ScheduledDAG struct {
 type Planner interface {
 	// Scheduled gives the DAGs that have a schedule, with the revision of the definitions that say so.
 	Scheduled(ctx context.Context) (dags []ScheduledDAG, revision int64, err error)
-	// PlanDate makes a run of a DAG for a logical date; former is the one before, zero for none. The error is
-	// for people: that date gets no run.
-	PlanDate(ctx context.Context, dag string, date, former time.Time) (*engine.Submission, error)
+	// PlanDate makes a run of a DAG for a logical date. Errors: ErrUnplannable; others pass, and it is asked again.
+	PlanDate(ctx context.Context, dag string, date time.Time) (*engine.Submission, error)
 }
+
+// ErrUnplannable says that a DAG can't be run as it is defined: the date gets no run.
+var ErrUnplannable = errors.New("can't be planned")
 
 // Scheduler starts the runs of schedules when they are due. Any number may run at once: each run has an idempotency key made
 // of its DAG and its logical date, so that there is one, and how far a schedule was carried out is only ever taken on.
@@ -48,6 +50,7 @@ type schedulePlan struct {
 	rule     *workflow.Schedule
 	schedule schedule.Schedule
 	last     time.Time // the newest logical date that is done with; zero for none
+	ran      time.Time // the newest one that has a run, where runs wait for the one before; zero for none
 	next     time.Time // when something is to be done; zero for never
 }
 
@@ -145,12 +148,35 @@ func (s *Scheduler) load(ctx context.Context, now time.Time) error {
 		plan.wait(now)
 		plans[dag.ID] = plan
 	}
+	if err := s.findFormer(ctx, plans); err != nil {
+		return err
+	}
 	if len(first) > 0 {
 		if err := s.Backend.SetScheduleStates(ctx, first); err != nil {
 			return fmt.Errorf("note that schedules begin: %w", err)
 		}
 	}
 	s.plans, s.revision = plans, revision
+	return nil
+}
+
+// findFormer finds the runs that the next ones have to wait for: a date that is done with may have been passed over.
+func (s *Scheduler) findFormer(ctx context.Context, plans map[string]*schedulePlan) error {
+	var asked []engine.LogicalDate
+	for _, plan := range plans {
+		if plan.rule.DependsOnPast && plan.isDate(plan.last) {
+			asked = append(asked, engine.LogicalDate{DAG: plan.id, Date: plan.last})
+		}
+	}
+	states, err := s.Backend.Dates(ctx, asked)
+	if err != nil {
+		return fmt.Errorf("look for the last runs of the schedules: %w", err)
+	}
+	for i, state := range states {
+		if plan := plans[asked[i].DAG]; plan.isDate(state.Latest) {
+			plan.ran = state.Latest
+		}
+	}
 	return nil
 }
 
@@ -181,24 +207,22 @@ type scheduledRun struct {
 	submission *engine.Submission // nil when it can't be planned
 }
 
-// start makes the runs that are due.
+// start makes the runs that are due. A DAG that can't be planned now stops no other: the error comes when all else is done.
 func (s *Scheduler) start(ctx context.Context, due []*schedulePlan, now time.Time) error {
 	var runs []scheduledRun
+	var failed error
 	for _, plan := range due {
-		former := plan.last
 		for _, date := range plan.missed(now, mostDates) {
-			var past time.Time
-			if plan.rule.DependsOnPast {
-				past = plan.former(former)
+			submission, err := s.Planner.PlanDate(ctx, plan.id, date)
+			if err != nil && !errors.Is(err, ErrUnplannable) {
+				failed = errors.Join(failed, fmt.Errorf("plan the run of DAG %s for %v: %w", plan.id, date, err))
+				break // its dates go in their order
 			}
-			run := scheduledRun{plan: plan, date: date}
-			var err error
-			if run.submission, err = s.Planner.PlanDate(ctx, plan.id, date, past); err != nil {
+			if err != nil {
 				s.Logger.Error("a scheduled run can't be planned; its date is passed over", "dag", plan.id, "logical_date", date, "error", err)
-				run.submission = nil
+				submission = nil
 			}
-			runs = append(runs, run)
-			former = date
+			runs = append(runs, scheduledRun{plan, date, submission})
 		}
 	}
 	for len(runs) > 0 {
@@ -211,20 +235,14 @@ func (s *Scheduler) start(ctx context.Context, due []*schedulePlan, now time.Tim
 	for _, plan := range due {
 		plan.wait(now)
 	}
-	return nil
-}
-
-// former is the date whose run must have succeeded before that of the next date: the last that is done with, if
-// there was one since the schedule began.
-func (p *schedulePlan) former(last time.Time) time.Time {
-	if last.IsZero() || !p.isDate(last) {
-		return time.Time{}
-	}
-	return last
+	return failed
 }
 
 // isDate tells whether a time is one of the schedule's.
 func (p *schedulePlan) isDate(at time.Time) bool {
+	if at.IsZero() {
+		return false
+	}
 	next, ok := p.schedule.Next(at.Add(-time.Nanosecond))
 	return ok && next.Equal(at)
 }
@@ -232,10 +250,19 @@ func (p *schedulePlan) isDate(at time.Time) bool {
 // submit makes runs, together where that is possible, and notes the dates that are done with.
 func (s *Scheduler) submit(ctx context.Context, runs []scheduledRun) error {
 	var submissions []engine.Submission
+	ran := map[*schedulePlan]time.Time{}
 	for i := range runs {
-		if runs[i].submission != nil {
-			submissions = append(submissions, *runs[i].submission)
+		plan, submission := runs[i].plan, runs[i].submission
+		if submission == nil {
+			continue
 		}
+		if plan.rule.DependsOnPast {
+			if submission.Options.After = plan.ran; !ran[plan].IsZero() {
+				submission.Options.After = ran[plan]
+			}
+			ran[plan] = runs[i].date
+		}
+		submissions = append(submissions, *submission)
 	}
 	_, err := s.Backend.Submit(ctx, submissions)
 	unstorable := errors.Is(err, engine.ErrRefused) || errors.Is(err, engine.ErrNameTaken)
@@ -243,6 +270,7 @@ func (s *Scheduler) submit(ctx context.Context, runs []scheduledRun) error {
 	case err == nil:
 	case unstorable && len(runs) == 1:
 		s.Logger.Error("a scheduled run can't be stored; its date is passed over", "dag", runs[0].plan.id, "logical_date", runs[0].date, "error", err)
+		clear(ran)
 	case unstorable: // one of them is to blame: the others are made alone
 		for i := range runs {
 			if err := s.submit(ctx, runs[i:i+1]); err != nil {
@@ -262,6 +290,9 @@ func (s *Scheduler) submit(ctx context.Context, runs []scheduledRun) error {
 	}
 	for i := range runs {
 		runs[i].plan.last = runs[i].date
+	}
+	for plan, date := range ran {
+		plan.ran = date
 	}
 	return nil
 }

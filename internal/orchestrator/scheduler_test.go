@@ -24,7 +24,16 @@ type timetable struct {
 	dags     []ScheduledDAG
 	revision int64
 	broken   map[string]bool // can't be planned
-	former   map[string]time.Time
+	away     error           // of planning the DAG "flaky"
+	planned  map[string]*engine.Submission
+}
+
+// former is the date that a run waits for.
+func (t *timetable) former(dag string, date time.Time) time.Time {
+	if planned := t.planned[dag+date.UTC().Format(time.RFC3339)]; planned != nil {
+		return planned.Options.After
+	}
+	return time.Time{}
 }
 
 func (t *timetable) Scheduled(context.Context) ([]ScheduledDAG, int64, error) {
@@ -33,20 +42,27 @@ func (t *timetable) Scheduled(context.Context) ([]ScheduledDAG, int64, error) {
 	return t.dags, t.revision, nil
 }
 
-func (t *timetable) PlanDate(_ context.Context, dag string, date, former time.Time) (*engine.Submission, error) {
+func (t *timetable) PlanDate(_ context.Context, dag string, date time.Time) (*engine.Submission, error) {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
 	if t.broken[dag] {
-		return nil, errors.New("it is broken")
+		return nil, fmt.Errorf("%w: it is broken", ErrUnplannable)
 	}
-	if t.former == nil {
-		t.former = map[string]time.Time{}
+	if t.away != nil && dag == "flaky" {
+		return nil, t.away
 	}
-	t.former[dag+date.UTC().Format(time.RFC3339)] = former
-	return &engine.Submission{
+	if t.planned == nil {
+		t.planned = map[string]*engine.Submission{}
+	}
+	key := dag + date.UTC().Format(time.RFC3339)
+	planned := &engine.Submission{
 		DAG: dag, Plan: planOf("a"), Pin: "dag/" + dag, IdempotencyKey: "date/" + dag + "/" + date.UTC().Format(time.RFC3339),
-		Options: workflow.RunOptions{LogicalDate: date, After: former}, Actor: "schedule", Cause: "schedule", Revision: t.revision,
-	}, nil
+		Options: workflow.RunOptions{LogicalDate: date}, Actor: "schedule", Cause: "schedule", Revision: t.revision,
+	}
+	if t.planned[key] == nil { // who comes later is told that there is the run
+		t.planned[key] = planned
+	}
+	return planned, nil
 }
 
 // clockwork is a backend, with a scheduler whose clock the test sets.
@@ -179,9 +195,82 @@ func TestEachRunWaitsForTheFormer(t *testing.T) {
 	c.until(c.scheduler(), hour(2)) // another orchestrator
 	c.expect("chain", hour(-1), hour(0), hour(1), hour(2))
 	for number, former := range map[int]time.Time{-1: {}, 0: hour(-1), 1: hour(0), 2: hour(1)} {
-		if got := c.table.former["chain"+hour(number).Format(time.RFC3339)]; !got.Equal(former) {
+		if got := c.table.former("chain", hour(number)); !got.Equal(former) {
 			t.Errorf("the run of %v waits for that of %v, not %v", hour(number), got, former)
 		}
+	}
+}
+
+func TestDateIsNotLostWhenPlanningFailsForAMoment(t *testing.T) {
+	t.Parallel()
+	all := func(rule *workflow.Schedule) { rule.Catchup = true }
+	c := newClockwork(t, newYear, scheduled("flaky", "@hourly", all), scheduled("good", "@hourly", all))
+	s := c.scheduler()
+	c.until(s, newYear)
+	c.now, c.table.away = hour(2), errors.New("the backend does not answer")
+	if _, err := s.Turn(c.Context()); !errors.Is(err, c.table.away) {
+		t.Fatalf("the turn gives %v", err)
+	}
+	c.expect("flaky")
+	c.expect("good", hour(1), hour(2))
+	c.table.away = nil
+	c.until(s, hour(3))
+	c.expect("flaky", hour(1), hour(2), hour(3))
+	c.expect("good", hour(1), hour(2), hour(3))
+}
+
+func TestDateThatWasPassedOverIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	c := newClockwork(t, newYear, scheduled("chain", "@hourly", func(rule *workflow.Schedule) {
+		rule.Catchup, rule.StartDate, rule.DependsOnPast = true, hour(0), true
+	}))
+	s := c.scheduler()
+	broken := func(is bool, end int) {
+		c.table.broken = map[string]bool{"chain": is}
+		c.until(s, hour(end))
+	}
+	broken(true, 1) // the first ones
+	broken(false, 3)
+	broken(true, 5)
+	broken(false, 7)
+	broken(true, 9)
+	s = c.scheduler() // another orchestrator
+	broken(false, 11)
+	c.expect("chain", hour(2), hour(3), hour(6), hour(7), hour(10), hour(11))
+	for number, former := range map[int]time.Time{2: {}, 3: hour(2), 6: hour(3), 7: hour(6), 10: hour(7), 11: hour(10)} {
+		if got := c.table.former("chain", hour(number)); !got.Equal(former) {
+			t.Errorf("the run of %v waits for that of %v, not %v", hour(number), got, former)
+		}
+	}
+}
+
+// refuser refuses submissions of a date.
+type refuser struct {
+	engine.Backend
+
+	date time.Time
+}
+
+func (r *refuser) Submit(ctx context.Context, submissions []engine.Submission) ([]engine.Submitted, error) {
+	for i := range submissions {
+		if submissions[i].Options.LogicalDate.Equal(r.date) {
+			return nil, fmt.Errorf("%w: a bad date", engine.ErrRefused)
+		}
+	}
+	return r.Backend.Submit(ctx, submissions) //nolint:wrapcheck // a wrapper is not seen
+}
+
+func TestRefusedDateIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	c := newClockwork(t, newYear, scheduled("chain", "@hourly", func(rule *workflow.Schedule) {
+		rule.Catchup, rule.StartDate, rule.DependsOnPast = true, hour(-3), true
+	}))
+	s := c.scheduler()
+	s.Backend = &refuser{c.backend, hour(-1)}
+	c.until(s, hour(0))
+	c.expect("chain", hour(-3), hour(-2), hour(0))
+	if got := c.table.former("chain", hour(0)); !got.Equal(hour(-2)) {
+		t.Errorf("the run waits for that of %v", got)
 	}
 }
 

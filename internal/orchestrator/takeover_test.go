@@ -128,6 +128,42 @@ func TestTakeoverOfARunWithSeveralDueTimers(t *testing.T) {
 	w.atRest()
 }
 
+// What is due much later is told by a tick, and takes no memory until then.
+func TestOnlyTimersThatAreDueSoonAreInMemory(t *testing.T) {
+	w := started(t)
+	h := w.hire(engine.AgentInfo{ID: "one", Slots: 100})
+	late := w.start(planOf("a"), workflow.RunOptions{TimeoutSeconds: 86_400})
+	for range 20 {
+		w.start(planOf("b"), workflow.RunOptions{TimeoutSeconds: 86_400})
+	}
+	w.settle()
+	timers := &w.loop.timers
+	if len(timers.heap)+len(timers.due) > 0 {
+		t.Errorf("in memory are %+v", timers)
+	}
+	for _, member := range h.claim(100) {
+		if member.Run != late {
+			h.end(workflow.TaskCompleted, member)
+		}
+	}
+	w.settle()
+	w.now = w.now.Add(24*time.Hour - 2*time.Second)
+	w.tick()
+	w.settle()
+	w.ends(late, workflow.RunRunning)
+	w.tick()
+	w.settle()
+	if stop := w.loop.runs[late].run.Stop; stop != workflow.CauseRunTimeout {
+		t.Errorf("the run ends for %v", stop)
+	}
+	for _, order := range h.orders() {
+		h.end(workflow.TaskCancelled, order)
+	}
+	w.settle()
+	w.ends(late, workflow.RunFailed)
+	w.atRest()
+}
+
 func TestTimersOfEndedRunsAreForgotten(t *testing.T) {
 	w := started(t)
 	h := w.hire(engine.AgentInfo{ID: "one"})

@@ -28,6 +28,7 @@ func (l *loop) tick(ctx context.Context) error {
 		l.deliver(e.run.ID, workflow.Event{Kind: workflow.EventCount}, nil)
 	}
 	l.dispatcher.flushBacklog = true
+	l.gate.doubt()
 	l.evict()
 	return nil
 }
@@ -147,9 +148,6 @@ func (l *loop) isRefused(id workflow.RunID) bool {
 
 // reconcile counts the members that are in deliveries, and notes those that are queued and in none.
 func (t *takeover) reconcile(l *loop, e *entry) {
-	if t.done[e.run.ID] {
-		return
-	}
 	t.done[e.run.ID] = true
 	for _, member := range e.run.Queued() {
 		if t.dispatched[member] {

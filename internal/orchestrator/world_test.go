@@ -364,6 +364,9 @@ func (w *world) atRest() {
 	if len(w.loop.runs)+len(w.loop.stale)+w.loop.nodes > 0 {
 		w.Errorf("%d runs with %d nodes are in memory, %d of them with old counts", len(w.loop.runs), w.loop.nodes, len(w.loop.stale))
 	}
+	if g := w.loop.gate; len(g.active)+len(g.inside)+len(g.waiting)+len(g.known)+len(g.dates) > 0 {
+		w.Errorf("the gate still knows %+v", g)
+	}
 	if mail := w.unread(); len(mail) > 0 {
 		w.Errorf("messages are unanswered: %+v", mail)
 	}

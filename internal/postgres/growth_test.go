@@ -412,9 +412,9 @@ func TestSchedules(t *testing.T) {
 	of.Options.LogicalDate = at
 	succeeded := func(dag string, date time.Time) bool {
 		t.Helper()
-		has, err := w.backend.DateSucceeded(w.ctx, dag, date)
+		states, err := w.backend.Dates(w.ctx, []engine.LogicalDate{{DAG: dag, Date: date}})
 		w.must(err, "look for a date")
-		return has
+		return states[0].Succeeded
 	}
 	run := w.submit(of)[0].ID
 	w.turn()

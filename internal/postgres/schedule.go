@@ -7,6 +7,7 @@ import (
 
 	"github.com/cyclonetix/cyclonetix/db"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
 // ScheduleStates implements engine.Schedules.
@@ -37,11 +38,59 @@ func (b *Backend) SetScheduleStates(ctx context.Context, states []engine.Schedul
 	return nil
 }
 
-// DateSucceeded implements engine.Schedules.
-func (b *Backend) DateSucceeded(ctx context.Context, dag string, date time.Time) (bool, error) {
-	has, err := b.queries.HasDate(ctx, b.on(b.pool), db.HasDateParams{DagID: dag, LogicalDate: date})
-	if err != nil {
-		return false, fmt.Errorf("look for the logical date of %s: %w", dag, interpretError(err))
+// Dates implements engine.Schedules.
+func (b *Backend) Dates(ctx context.Context, dates []engine.LogicalDate) ([]engine.DateState, error) {
+	states := make([]engine.DateState, len(dates))
+	if len(dates) == 0 {
+		return states, nil
 	}
-	return has, nil
+	type key struct {
+		dag  string
+		date int64
+	}
+	var params db.ListKnownDatesParams
+	earliest := dates[0].Date
+	for _, date := range dates {
+		params.DagIds, params.LogicalDates = append(params.DagIds, date.DAG), append(params.LogicalDates, date.Date)
+		if date.Date.Before(earliest) {
+			earliest = date.Date
+		}
+	}
+	params.Least = db.UUID(firstRunFor(earliest))
+	rows, err := b.queries.ListKnownDates(ctx, b.on(b.pool), params)
+	if err != nil {
+		return nil, fmt.Errorf("look for runs of logical dates: %w", interpretError(err))
+	}
+	known := make(map[key]bool, len(rows)) // whether it has succeeded
+	for _, row := range rows {
+		at := key{row.DagID, row.LogicalDate.UnixMicro()}
+		known[at] = known[at] || row.Succeeded
+	}
+	for i, date := range dates {
+		var found bool
+		if states[i].Succeeded, found = known[key{date.DAG, date.Date.UnixMicro()}]; found {
+			states[i].Latest = date.Date
+			continue
+		}
+		latest, err := b.queries.FindLatestDate(ctx, b.on(b.pool), db.FindLatestDateParams{DagID: date.DAG, Before: date.Date})
+		if err != nil {
+			return nil, fmt.Errorf("look for the run before a logical date of %s: %w", date.DAG, interpretError(err))
+		}
+		if latest.Year() > 1 {
+			states[i].Latest = latest.UTC()
+		}
+	}
+	return states, nil
+}
+
+// datesAhead is how much earlier than its logical date a run may have been made: clocks differ.
+const datesAhead = 24 * time.Hour
+
+// firstRunFor is the smallest id that a run for the date may have.
+func firstRunFor(date time.Time) workflow.RunID {
+	at := date.Add(-datesAhead)
+	if at.Before(time.UnixMilli(0)) {
+		at = time.UnixMilli(0)
+	}
+	return workflow.FirstRunID(at)
 }

@@ -40,13 +40,13 @@ type Event struct {
 type Known struct {
 	// Names are those of all nodes of the run, by number.
 	Names []string
-	// Plans are, for names of an evaluation that are not in the run, the plan of that task with all that it depends on; nil for
-	// one that there is no task of.
+	// Plans are, for names of an evaluation that are not in the run, a plan that has the task with all that it depends on, which may be
+	// the same for several; nil for a name that there is no task of.
 	Plans map[string]*KnownPlan
 	// Group and Items are the specifications of EventItems: of the node that stands for all items, and of each.
 	Group *NewSpec
 	Items []*NewSpec
-	// Problem says why the items can't be told.
+	// Problem says why the rest can't be told, now or ever.
 	Problem string
 }
 

@@ -3,6 +3,7 @@ package workflow
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ type branch struct {
 	chosen map[int32]bool
 	specs  []*NewSpec
 	nodes  []GrownNode
+	plans  map[*KnownPlan]*addedPlan
 	next   int32 // the number of the next new node
 	// tooMany tells that the run would come over its limit.
 	tooMany bool
@@ -35,6 +37,8 @@ func (d *draft) evaluate(event *Event) (*branch, string) {
 		return b, ""
 	case event.Known == nil:
 		return nil, "its tasks can't be looked up: the names of the run's tasks are not known"
+	case event.Known.Problem != "":
+		return nil, "its tasks can't be looked up: " + event.Known.Problem
 	}
 	b.names = newNodeNames(event.Known.Names, d.graph, event.Node)
 	if b.evaluation.Chosen {
@@ -80,7 +84,7 @@ func (d *draft) follow(b *branch, event *Event) (problem string) {
 	d.addLoops(b, event.Node, loops)
 	for _, name := range added {
 		if _, ok := b.names.find(name); !ok { // else an earlier one brought it along
-			d.addPlan(b, event.Node, event.Known.Plans[name])
+			d.addPlan(b, event.Node, event.Known.Plans[name], name)
 		}
 	}
 	return ""
@@ -258,35 +262,80 @@ func (d *draft) rewired(number, from, to int32, name string) GrownNode {
 	return GrownNode{Number: number, Node: Node{Name: name, Spec: d.graph.SpecIndex(number), Dependencies: parents}}
 }
 
-// addPlan adds a task that is not in the run, with those of its dependencies that are not.
-func (d *draft) addPlan(b *branch, point int32, plan *KnownPlan) {
-	numbers := make([]int32, len(plan.Nodes))
-	isNew := make([]bool, len(plan.Nodes))
-	for i := range plan.Nodes {
-		name := plan.Nodes[i].Name
-		known, ok := b.names.find(name)
-		if isNew[i] = !ok; !ok {
-			known = b.number()
-			b.names.add(name, known)
-		}
-		numbers[i] = known
+// addedPlan is what was added of a plan so far.
+type addedPlan struct {
+	*KnownPlan
+
+	index   map[string]int32 // of its nodes, by name
+	numbers []int32          // in the run, of its nodes; -1 for one that nobody asked for yet
+	specs   map[int32]int32  // in the run, of its specifications
+}
+
+// plan gives what was added of a plan so far.
+func (b *branch) plan(known *KnownPlan) *addedPlan {
+	if added := b.plans[known]; added != nil {
+		return added
 	}
-	specs := map[int32]int32{}
-	for i := range plan.Nodes {
-		if !isNew[i] {
-			continue
+	added := &addedPlan{
+		KnownPlan: known, index: make(map[string]int32, len(known.Nodes)), numbers: make([]int32, len(known.Nodes)), specs: map[int32]int32{},
+	}
+	for i := range known.Nodes {
+		added.index[known.Nodes[i].Name], added.numbers[i] = int32(i), -1 //nolint:gosec // bounded by memory
+	}
+	if b.plans == nil {
+		b.plans = map[*KnownPlan]*addedPlan{}
+	}
+	b.plans[known] = added
+	return added
+}
+
+// needs are the node with the name and all that it depends on, parents first, but for those that were asked for before.
+func (p *addedPlan) needs(name string) []int32 {
+	top, ok := p.index[name]
+	if !ok || p.numbers[top] >= 0 {
+		return nil
+	}
+	const found = math.MaxInt32
+	p.numbers[top] = found
+	needs := []int32{top}
+	for next := 0; next < len(needs); next++ {
+		for _, parent := range p.Nodes[needs[next]].Dependencies {
+			if p.numbers[parent] < 0 {
+				p.numbers[parent] = found
+				needs = append(needs, parent)
+			}
 		}
+	}
+	slices.Sort(needs)
+	return needs
+}
+
+// addPlan adds a task that is not in the run, with those of its dependencies that are not.
+func (d *draft) addPlan(b *branch, point int32, known *KnownPlan, top string) {
+	plan := b.plan(known)
+	var added []int32
+	for _, i := range plan.needs(top) {
+		name := plan.Nodes[i].Name
+		number, ok := b.names.find(name)
+		if !ok {
+			number = b.number()
+			b.names.add(name, number)
+			added = append(added, i)
+		}
+		plan.numbers[i] = number
+	}
+	for _, i := range added {
 		node := &plan.Nodes[i]
-		spec, ok := specs[node.Spec]
+		spec, ok := plan.specs[node.Spec]
 		if !ok {
 			spec = int32(len(d.graph.Specs) + len(b.specs)) //nolint:gosec // bounded by the limit
-			specs[node.Spec] = spec
+			plan.specs[node.Spec] = spec
 			b.specs = append(b.specs, plan.Specs[node.Spec])
 		}
-		grown := GrownNode{Number: numbers[i], Node: Node{Name: node.Name, Spec: spec}}
+		grown := GrownNode{Number: plan.numbers[i], Node: Node{Name: node.Name, Spec: spec}}
 		for _, parent := range node.Dependencies {
-			if !slices.Contains(grown.Dependencies, numbers[parent]) {
-				grown.Dependencies = append(grown.Dependencies, numbers[parent])
+			if number := plan.numbers[parent]; !slices.Contains(grown.Dependencies, number) {
+				grown.Dependencies = append(grown.Dependencies, number)
 			}
 		}
 		// What waits for nothing waits for the point that asked for it, so that the graph tells where it came from. What waits

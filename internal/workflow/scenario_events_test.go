@@ -108,9 +108,11 @@ func (s *scenario) result(event *Event, args *arguments) error {
 		return fmt.Errorf("an attempt does not end as %q", word)
 	}
 	result.Status = status
-	evaluation := &Evaluation{}
+	evaluation, problem := &Evaluation{}, ""
 	for args.more() {
 		switch word := args.next(); word {
+		case "unreadable":
+			problem = "the definitions can't be read"
 		case "cause":
 			if err := result.Cause.UnmarshalText([]byte(args.next())); err != nil {
 				return err
@@ -140,7 +142,9 @@ func (s *scenario) result(event *Event, args *arguments) error {
 		}
 	}
 	if result.Evaluation != nil {
-		event.Known = s.known(event.Node, evaluation)
+		if event.Known = s.known(event.Node, evaluation); problem != "" {
+			event.Known = &Known{Problem: problem}
+		}
 	}
 	return nil
 }

@@ -27,6 +27,7 @@ import (
 //	start                                  the run was submitted
 //	end TASK STATUS [cause C] [exit N]     an attempt ended; STATUS is completed, failed or cancelled
 //	    [output K=V] [next NAME,…|none] [set K=V] [set TASK.K=V] [meta K=V]     the last three: as an evaluation point
+//	    [unreadable]                                      what next names can never be looked up
 //	lost TASK                              the agent died that held it
 //	return TASK started|unstarted          an agent that stops handed it back
 //	timer TASK [approval] | timer run      its timer is due
