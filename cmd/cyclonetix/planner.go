@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/cyclonetix/cyclonetix/internal/api"
-	"github.com/cyclonetix/cyclonetix/internal/config"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/language"
 	"github.com/cyclonetix/cyclonetix/internal/orchestrator"
@@ -24,10 +23,9 @@ var (
 	_ orchestrator.Language = (*language.Language)(nil)
 )
 
-func newPlanner(backend engine.Backend, known *language.Language, settings *config.Config) planner {
+func newPlanner(backend engine.Backend, known *language.Language) planner {
 	return planner{api.NewDirect(backend, api.DirectOptions{
-		Actor: "scheduler", Cause: "schedule", Version: programVersion(), DefaultContext: settings.DefaultContext,
-		Language: known, Queues: declaredQueues(settings),
+		Actor: "scheduler", Cause: "schedule", Version: programVersion(), Language: known,
 	}), known}
 }
 

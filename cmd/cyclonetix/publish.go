@@ -19,11 +19,11 @@ const queueCheck = 10 * time.Second
 
 // publisher brings the definitions of the directories into the backend, and keeps them current.
 type publisher struct {
-	backend engine.Backend
-	loader  *spec.Loader
-	queues  []string
-	source  string
-	logger  *slog.Logger
+	backend  engine.Backend
+	loader   *spec.Loader
+	declares engine.Declared
+	source   string
+	logger   *slog.Logger
 
 	publishing sync.Mutex // one at a time
 	// changed signals that there is a new revision.
@@ -38,7 +38,8 @@ type publisher struct {
 func newPublisher(backend engine.Backend, settings *config.Config, logger *slog.Logger) *publisher {
 	return &publisher{
 		backend: backend, loader: spec.NewLoader(directoriesOf(settings), spec.Defaults{Queue: settings.DefaultQueue}),
-		queues: declaredQueues(settings), source: settings.TaskDirectory, logger: logger,
+		declares: engine.Declared{Queues: declaredQueues(settings), DefaultContext: settings.DefaultContext},
+		source:   settings.TaskDirectory, logger: logger,
 		changed: make(chan struct{}, 1),
 	}
 }
@@ -68,12 +69,16 @@ func (p *publisher) watch(ctx context.Context) {
 // key names a definition.
 type key struct{ kind, id string }
 
-// publish makes what the directories hold the current definitions. One that has a problem keeps its
+// publish makes what the directories hold the current definitions, and the queues of the configuration those that
+// may be named. A definition that has a problem keeps its
 // last good version. Where it has none, it is published as it is when the problem lies between
 // definitions, so that whoever wants to run it is told; but not with a queue that nobody declared.
 func (p *publisher) publish(ctx context.Context) error {
 	p.publishing.Lock()
 	defer p.publishing.Unlock()
+	if err := p.backend.Declare(ctx, p.declares); err != nil {
+		return err //nolint:wrapcheck // says it all
+	}
 	set, problems := p.loader.Load()
 	queues, err := p.declared(ctx)
 	if err != nil {
@@ -140,7 +145,7 @@ func (p *publisher) declared(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read which queues agents serve: %w", err)
 	}
-	queues := slices.Clone(p.queues)
+	queues := slices.Clone(p.declares.Queues)
 	for i := range agents {
 		queues = append(queues, agents[i].Queues...)
 	}

@@ -18,12 +18,8 @@ type DirectOptions struct {
 	Actor, Cause string
 	// Version of the program.
 	Version string
-	// DefaultContext is the context of requests that name none; empty for none.
-	DefaultContext string
 	// Language knows the definitions; nil for one that knows those of the backend.
 	Language *language.Language
-	// Queues are those that the configuration declares, nil for any. Those of registered agents are declared, too.
-	Queues []string
 }
 
 // Direct is a Service on a backend.

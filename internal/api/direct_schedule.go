@@ -21,6 +21,7 @@ type order struct {
 	id       string
 	settings Settings
 	task     TaskSettings // of a task
+	declared engine.Declared
 	// now and date are the times of the run's macros; zero for the backend's now, and for none.
 	now, date time.Time
 }
@@ -125,6 +126,9 @@ func (d *Direct) plan(ctx context.Context, asked *order) (*engine.Submission, er
 		return nil, err
 	}
 	catalog, revision, err := d.language.Current(ctx)
+	if err == nil {
+		asked.declared, err = d.backend.Declared(ctx)
+	}
 	if err != nil {
 		return nil, d.explain(ctx, "plan "+asked.String(), err)
 	}
@@ -134,7 +138,7 @@ func (d *Direct) plan(ctx context.Context, asked *order) (*engine.Submission, er
 	}
 	submission.Revision = revision
 	asked.override(submission)
-	if err := d.checkQueues(ctx, submission.Plan); err != nil {
+	if err := d.checkQueues(ctx, asked, submission.Plan); err != nil {
 		return nil, err
 	}
 	if err := d.fill(asked, catalog, submission); err != nil {
@@ -170,7 +174,7 @@ func (d *Direct) graph(asked *order, catalog *spec.Catalog) (submission *engine.
 		submission.Plan, err = catalog.PlanTask(asked.id)
 	}
 	if submission.Context == "" {
-		submission.Context = d.options.DefaultContext
+		submission.Context = asked.declared.DefaultContext
 	}
 	return submission, err
 }
@@ -186,7 +190,7 @@ func (d *Direct) fill(asked *order, catalog *spec.Catalog, submission *engine.Su
 		now = d.backend.Now()
 	}
 	submission.Values, err = catalog.Values(spec.Request{
-		Plan: submission.Plan, DAGID: submission.DAG, Context: asked.settings.Context, DefaultContext: d.options.DefaultContext,
+		Plan: submission.Plan, DAGID: submission.DAG, Context: asked.settings.Context, DefaultContext: asked.declared.DefaultContext,
 		ParameterSets: asked.settings.ParameterSets, Parameters: asked.settings.Parameters, Env: asked.settings.EnvVars,
 		Now: now, LogicalDate: asked.date,
 	})
@@ -246,17 +250,17 @@ func unplannable(what *order, err error) *Error {
 }
 
 // checkQueues refuses a queue that nobody declared: its tasks would wait forever.
-func (d *Direct) checkQueues(ctx context.Context, plan *workflow.Plan) error {
-	declared := d.options.Queues
+func (d *Direct) checkQueues(ctx context.Context, asked *order, plan *workflow.Plan) error {
+	declared := asked.declared.Queues
 	if len(declared) == 0 {
 		return nil
 	}
-	asked := false
+	complete := false
 	for _, one := range plan.Specs {
 		if slices.Contains(declared, one.Queue) {
 			continue
 		}
-		if !asked {
+		if !complete {
 			agents, err := d.backend.Agents(ctx)
 			if err != nil {
 				return d.explain(ctx, "read which queues agents serve", err)
@@ -265,7 +269,7 @@ func (d *Direct) checkQueues(ctx context.Context, plan *workflow.Plan) error {
 			for i := range agents {
 				declared = append(declared, agents[i].Queues...)
 			}
-			asked = true
+			complete = true
 		}
 		if !slices.Contains(declared, one.Queue) {
 			slices.Sort(declared)
@@ -274,7 +278,7 @@ func (d *Direct) checkQueues(ctx context.Context, plan *workflow.Plan) error {
 				Message: fmt.Sprintf("task %q names queue %q, which is not declared", one.TaskID, one.Queue),
 				Details: &Details{
 					Field: "queue", Allowed: slices.Compact(declared),
-					Hint: "add it to queues in the configuration, or start an agent that serves it",
+					Hint: "add it to queues in the configuration of the server, or start an agent that serves it",
 				},
 			}
 		}

@@ -31,6 +31,7 @@ type backend struct {
 	nodes       []engine.PlanNode
 	chunks      []engine.LogChunk
 	agents      []engine.AgentView
+	declared    engine.Declared
 	err         error // of every method
 	submitErr   error // of Submit alone
 	down        bool
@@ -41,6 +42,8 @@ type backend struct {
 	events      []engine.EventView
 	onQuietLog  func(*backend) // when a log has no more to give
 }
+
+func (b *backend) Declared(context.Context) (engine.Declared, error) { return b.declared, b.err }
 
 func (b *backend) Revision(context.Context) (int64, error) { return b.revision, b.err }
 
@@ -160,7 +163,8 @@ func newBackend(t *testing.T) *backend {
 			{Node: 0, Name: "fetch", TaskID: "fetch", Status: workflow.TaskRunning, Attempt: 1},
 			{Node: 1, Name: "report", TaskID: "report", Status: workflow.TaskPending},
 		},
-		nodes: []engine.PlanNode{{Node: 0, Name: "fetch", TaskID: "fetch"}, {Node: 1, Name: "report", TaskID: "report", Dependencies: []int32{0}}},
+		nodes:    []engine.PlanNode{{Node: 0, Name: "fetch", TaskID: "fetch"}, {Node: 1, Name: "report", TaskID: "report", Dependencies: []int32{0}}},
+		declared: engine.Declared{Queues: []string{"default", "slow"}},
 	}
 	for kind, text := range map[spec.Kind]string{spec.KindTask: tasksYAML, spec.KindDAG: dagsYAML, spec.KindContext: contextsYAML} {
 		b.define(t, kind, text)
@@ -181,7 +185,7 @@ func (b *backend) define(t *testing.T, kind spec.Kind, text string) {
 }
 
 func newDirect(b *backend) *api.Direct {
-	return api.NewDirect(b, api.DirectOptions{Actor: "ann", Cause: "cli", Version: "v1", Queues: []string{"default", "slow"}})
+	return api.NewDirect(b, api.DirectOptions{Actor: "ann", Cause: "cli", Version: "v1"})
 }
 
 func TestScheduleTask(t *testing.T) {
@@ -283,7 +287,8 @@ func TestScheduleErrors(t *testing.T) {
 func TestUndeclaredQueue(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t)
-	direct := api.NewDirect(b, api.DirectOptions{Queues: []string{"default"}})
+	b.declared.Queues = []string{"default"}
+	direct := newDirect(b)
 	_, err := direct.ScheduleTask(t.Context(), &api.ScheduleTask{TaskID: "left"})
 	var got *api.Error
 	if !errors.As(err, &got) || got.Status != 422 || !strings.Contains(got.Message, `task "left" names queue "slow"`) || !slices.Equal(got.Details.Allowed, []string{"default"}) {

@@ -13,6 +13,7 @@ type Backend interface {
 	Submitter
 	Reader
 	Definitions
+	Declarations
 	Schedules
 
 	// OpenWriter makes the caller the writer of all buckets, after it made sure that no
@@ -132,6 +133,22 @@ type Definitions interface {
 	Revision(ctx context.Context) (int64, error)
 	// LoadDefinitions gives all definitions of a revision.
 	LoadDefinitions(ctx context.Context, revision int64) ([]Definition, error)
+}
+
+// Declared is what the configuration of the servers says of all runs, whoever starts them.
+type Declared struct {
+	// Queues are those that tasks may name, beside those of registered agents; empty for any.
+	Queues []string `json:"queues"`
+	// DefaultContext is the context of runs that name none; empty for none.
+	DefaultContext string `json:"default_context"`
+}
+
+// Declarations keeps what the servers declare, for those who start runs without their configuration.
+type Declarations interface {
+	// Declare makes this what is declared: what was declared before counts no more.
+	Declare(ctx context.Context, declared Declared) error
+	// Declared gives what was declared last; a zero value when nobody has.
+	Declared(ctx context.Context) (Declared, error)
 }
 
 // Retention says how long history is kept.
