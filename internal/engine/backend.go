@@ -70,7 +70,7 @@ type Submitter interface {
 	// Submit stores each run as pending, with its names, and tells its bucket, all in one
 	// transaction. Errors: ErrNameTaken, ErrTooManyPending.
 	Submit(ctx context.Context, submissions []Submission) ([]Submitted, error)
-	// Cancel asks for the run to be cancelled. Errors: ErrNotFound, ErrEnded.
+	// Cancel asks for the run to be cancelled. Errors: ErrNotFound, ErrGone, ErrEnded.
 	Cancel(ctx context.Context, run workflow.RunID, actor string) error
 	// Command asks for something to be done with a run, or one of its task runs. Whether it could be
 	// done is seen in the run. Errors: ErrNotFound; ErrEnded for what an ended run can't do; ErrGone when

@@ -9,7 +9,8 @@ import (
 
 // Reader reads for people and the API. It may lag behind, and no decision rests on it.
 type Reader interface {
-	// FindRun gives the run with the given custom id or UUID. Error: an *UnknownRunError.
+	// FindRun gives the run with the given custom id or UUID. Errors: an *UnknownRunError;
+	// ErrGone for a UUID of a time of which retention has dropped the runs.
 	FindRun(ctx context.Context, id string) (RunView, error)
 	// Runs lists runs, newest first.
 	Runs(ctx context.Context, filter RunFilter) (RunList, error)

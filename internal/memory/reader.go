@@ -23,8 +23,11 @@ func (b *Backend) FindRun(ctx context.Context, id string) (engine.RunView, error
 	found, ok := b.names[id]
 	if !ok {
 		parsed, err := workflow.ParseRunID(id)
-		if err != nil || b.runs[parsed] == nil {
+		if err != nil {
 			return engine.RunView{}, &engine.UnknownRunError{ID: id}
+		}
+		if b.runs[parsed] == nil {
+			return engine.RunView{}, b.goneOrUnknown(parsed)
 		}
 		found = parsed
 	}
