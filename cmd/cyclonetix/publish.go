@@ -33,6 +33,7 @@ type publisher struct {
 	catalog *spec.Catalog
 	waiting bool     // a definition was left out for its queue alone
 	told    []string // the problems that were logged last
+	warned  []string // and the warnings
 }
 
 func newPublisher(backend engine.Backend, settings *config.Config, logger *slog.Logger) *publisher {
@@ -87,6 +88,7 @@ func (p *publisher) publish(ctx context.Context) error {
 	unchecked := spec.NewCatalog(set.Definitions, spec.CatalogOptions{})
 	catalog := spec.NewCatalog(set.Definitions, spec.CatalogOptions{Queues: queues})
 	p.tell(append(problems, catalog.Problems()...))
+	p.warn(catalog.Warnings())
 
 	var current []engine.Definition
 	withheld, entangled := map[key]bool{}, map[key]bool{}
@@ -190,6 +192,21 @@ func (p *publisher) tell(problems []spec.Problem) {
 		p.logger.Info("all problems of definitions are mended")
 	}
 	p.told = now
+}
+
+// warn logs the warnings that were not logged before.
+func (p *publisher) warn(warnings []spec.Problem) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var now []string
+	for i := range warnings {
+		text := warnings[i].Error()
+		now = append(now, text)
+		if !slices.Contains(p.warned, text) {
+			p.logger.Warn("a definition says something in vain: "+text, "hint", warnings[i].Hint)
+		}
+	}
+	p.warned = now
 }
 
 // suggestion is a task to begin with: one that nothing depends on and that depends on others; else

@@ -31,8 +31,9 @@ var taskVariables = []string{
 }
 
 // Load loads the configuration: what a flag sets wins over the environment, that over the file,
-// and that over the default. An error is of type Errors and tells everything that is wrong. The
-// warnings are about settings that are fine and have no effect in this version.
+// and that over the default. An error is of type Errors and tells everything that is wrong; the
+// configuration then has what could be read, for those who only look. The warnings are about settings that are fine and
+// have no effect in this version.
 func Load(o Options) (*Config, []Warning, error) {
 	if o.Environ == nil {
 		o.Environ = os.Environ()
@@ -74,11 +75,12 @@ func Load(o Options) (*Config, []Warning, error) {
 			errs = append(errs, places[f.keys[0]].errorf("%s: %s", f.keys[0], f.text))
 		}
 	}
+	doubts := warnings(layers[1:], places, doubtful)
 	if len(errs) > 0 {
 		sortErrors(errs)
-		return nil, nil, errs
+		return c, doubts, errs
 	}
-	return c, warnings(layers[1:], places, doubtful), nil
+	return c, doubts, nil
 }
 
 // warnings tells what was set in vain.
