@@ -35,7 +35,7 @@ func TestScripts(t *testing.T) { runScripts(t, "testdata") }
 // TestScriptsOnPostgres runs some of the scripts once more, with the embedded database.
 func TestScriptsOnPostgres(t *testing.T) {
 	folder := t.TempDir()
-	for _, name := range []string{"control.txt", "rerun.txt", "backfill.txt", "fresh.txt", "declared.txt"} {
+	for _, name := range []string{"control.txt", "rerun.txt", "backfill.txt", "fresh.txt", "declared.txt", "pending.txt"} {
 		script, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
 			t.Fatal(err)

@@ -87,6 +87,9 @@ func (d *Direct) Run(ctx context.Context, id string, include Include) (*Run, err
 		return nil, d.explain(ctx, "find run "+id, err)
 	}
 	run := runOf(&view)
+	if run.WaitsFor, err = d.waitsFor(ctx, &view); err != nil {
+		return nil, d.explain(ctx, "read what run "+id+" waits for", err)
+	}
 	if !include.Tasks && !include.Logs {
 		return &run, nil
 	}

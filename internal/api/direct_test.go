@@ -32,8 +32,11 @@ type backend struct {
 	chunks      []engine.LogChunk
 	agents      []engine.AgentView
 	declared    engine.Declared
-	err         error // of every method
-	submitErr   error // of Submit alone
+	pending     engine.PendingView
+	succeeded   bool
+	others      []engine.RunView // when runs of a DAG are listed
+	err         error            // of every method
+	submitErr   error            // of Submit alone
 	down        bool
 	onCancel    func(*backend)
 	commands    []engine.Command
@@ -44,6 +47,14 @@ type backend struct {
 }
 
 func (b *backend) Declared(context.Context) (engine.Declared, error) { return b.declared, b.err }
+
+func (b *backend) Pending(context.Context, workflow.RunID) (engine.PendingView, error) {
+	return b.pending, b.err
+}
+
+func (b *backend) DateSucceeded(context.Context, string, time.Time) (bool, error) {
+	return b.succeeded, b.err
+}
 
 func (b *backend) Revision(context.Context) (int64, error) { return b.revision, b.err }
 
@@ -99,6 +110,9 @@ func (b *backend) FindRun(_ context.Context, id string) (engine.RunView, error) 
 }
 
 func (b *backend) Runs(_ context.Context, filter engine.RunFilter) (engine.RunList, error) {
+	if filter.DAG != "" && b.others != nil {
+		return engine.RunList{Runs: b.others}, b.err
+	}
 	return engine.RunList{Runs: []engine.RunView{b.run}, Total: filter.Limit}, b.err
 }
 

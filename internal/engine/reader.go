@@ -20,6 +20,8 @@ type Reader interface {
 	Plan(ctx context.Context, run workflow.RunID) ([]PlanNode, error)
 	// Events lists what happened to a run, in order.
 	Events(ctx context.Context, run workflow.RunID) ([]EventView, error)
+	// Pending gives what a run needs in order to begin.
+	Pending(ctx context.Context, run workflow.RunID) (PendingView, error)
 	// Given gives the values that the run was made with, the sensitive ones too: for a rerun, not for people.
 	Given(ctx context.Context, run workflow.RunID) (*workflow.RunValues, error)
 	// Logs gives chunks of a task run's log after the given place, in order, at most limit.
@@ -73,6 +75,15 @@ type RunView struct {
 	LogicalDate time.Time
 	// RerunOf is the run that it repeats; zero for none.
 	RerunOf workflow.RunID
+}
+
+// PendingView is what a run needs in order to begin.
+type PendingView struct {
+	// Orchestrated tells that an orchestrator lives, as far as the backend knows.
+	Orchestrated bool
+	// Groups and After are those of its options.
+	Groups []workflow.RunGroup
+	After  time.Time
 }
 
 // TaskRunView is a task run as people see it.

@@ -86,6 +86,19 @@ func (b *Backend) stored(id workflow.RunID) (*run, error) {
 	return nil, &engine.UnknownRunError{ID: id.String()}
 }
 
+// Pending implements engine.Reader.
+func (b *Backend) Pending(ctx context.Context, id workflow.RunID) (engine.PendingView, error) {
+	if err := b.lock(ctx); err != nil {
+		return engine.PendingView{}, fmt.Errorf("read what run %s waits for: %w", id, err)
+	}
+	defer b.mutex.Unlock()
+	r, err := b.stored(id)
+	if err != nil {
+		return engine.PendingView{}, err
+	}
+	return engine.PendingView{Orchestrated: b.writer != nil, Groups: r.options.Groups, After: r.options.After}, nil
+}
+
 // TaskRuns implements engine.Reader.
 func (b *Backend) TaskRuns(ctx context.Context, id workflow.RunID) ([]engine.TaskRunView, error) {
 	if err := b.lock(ctx); err != nil {
