@@ -11,6 +11,8 @@ import (
 	koanfmaps "github.com/knadh/koanf/maps"
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
+
+	"github.com/cyclonetix/cyclonetix/internal/spec"
 )
 
 // FileName is the file that is read from the working directory when no other is named.
@@ -146,9 +148,6 @@ func fileLayer(o Options, variables map[string]string) (*layer, map[string]bool)
 // environmentPrefix begins the names of the variables that set keys.
 const environmentPrefix = "CYCLO_"
 
-// secretPrefix begins the names of the variables that hold an agent's secrets.
-const secretPrefix = "CYCLO_SECRET_" //nolint:gosec // a name
-
 // environmentLayer reads the variables that begin with the prefix. Known are those of keys, those
 // of tasks and tests, secrets, and those that the file names.
 func environmentLayer(variables map[string]string, used map[string]bool) *layer {
@@ -161,7 +160,7 @@ func environmentLayer(variables map[string]string, used map[string]bool) *layer 
 		case !strings.HasPrefix(name, environmentPrefix):
 		case k != nil:
 			l.set(k, variables[name], variables[name], at)
-		case strings.HasPrefix(name, "CYCLO_TEST_"), strings.HasPrefix(name, secretPrefix), slices.Contains(taskVariables, name), used[name]:
+		case strings.HasPrefix(name, "CYCLO_TEST_"), strings.HasPrefix(name, spec.SecretVariables), slices.Contains(taskVariables, name), used[name]:
 		default:
 			hint := ""
 			if near := nearestOf(name, slices.Sorted(maps.Keys(known))); near != "" {
