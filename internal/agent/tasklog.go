@@ -282,6 +282,16 @@ func (l *taskLog) finish() []engine.LogChunk {
 	return chunks
 }
 
+// note is a line of the agent after the end of a log that is finished.
+func (l *taskLog) note(line string) engine.LogChunk {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seq++
+	note := l.model
+	note.Stream, note.Seq, note.Time, note.Body = engine.StreamAgent, l.seq, l.held.at(time.Now()), []byte(line+"\n")
+	return note
+}
+
 // keepLastErr keeps enough of stderr's end to find its last line.
 func (l *taskLog) keepLastErr(data []byte) {
 	const keep = 2 * maxLastLine
