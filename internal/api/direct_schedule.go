@@ -87,7 +87,7 @@ func (d *Direct) submit(ctx context.Context, asked *order, submission *engine.Su
 	}
 	made := &answers[0]
 	if made.Existing {
-		return d.existing(ctx, made)
+		return d.existing(ctx, asked, submission, made)
 	}
 	scheduled := &Scheduled{
 		Success: true, RunID: made.Name, DAGRunID: made.Name, Status: workflow.RunPending, StartTime: utc(made.CreatedAt),
@@ -101,11 +101,23 @@ func (d *Direct) submit(ctx context.Context, asked *order, submission *engine.Su
 	return scheduled, nil
 }
 
-// existing answers for a run that the same request made before.
-func (d *Direct) existing(ctx context.Context, made *engine.Submitted) (*Scheduled, error) {
+// existing answers for a run that the same request made before. A request for something else is refused.
+func (d *Direct) existing(ctx context.Context, asked *order, submission *engine.Submission, made *engine.Submitted) (*Scheduled, error) {
 	run, err := d.Run(ctx, made.ID.String(), Include{Tasks: true})
 	if err != nil {
 		return nil, err
+	}
+	rerunOf := ""
+	if !submission.RerunOf.IsZero() {
+		rerunOf = submission.RerunOf.String()
+	}
+	if run.ByOutcome != (submission.DAG == "") || run.DAGID != submission.DAG+submission.Task || run.RerunOf != rerunOf ||
+		submission.Name != "" && submission.Name != run.RunID {
+		return nil, &Error{
+			Status: http.StatusUnprocessableEntity, Code: CodeInvalid,
+			Message: fmt.Sprintf("the idempotency key of this run of %s was used for run %q, which is another", asked, run.RunID),
+			Details: &Details{Field: "Idempotency-Key", Hint: "use a new key for each request; the same one only to repeat a request"},
+		}
 	}
 	scheduled := &Scheduled{
 		Success: true, RunID: run.RunID, DAGRunID: run.RunID, Status: run.Status, StartTime: run.CreatedTime, Existing: true,
@@ -150,7 +162,7 @@ func (d *Direct) plan(ctx context.Context, asked *order) (*engine.Submission, er
 // graph makes a submission with all that its values have no part in.
 func (d *Direct) graph(asked *order, catalog *spec.Catalog) (submission *engine.Submission, err error) {
 	submission = &engine.Submission{
-		Name: asked.settings.RunID, IdempotencyKey: asked.settings.IdempotencyKey, Context: asked.settings.Context,
+		Name: asked.settings.RunID, IdempotencyKey: language.CallerKey(asked.settings.IdempotencyKey), Context: asked.settings.Context,
 		Actor: d.options.Actor, Cause: d.options.Cause,
 	}
 	switch {
@@ -203,13 +215,11 @@ func (d *Direct) fill(asked *order, catalog *spec.Catalog, submission *engine.Su
 // PlanDate plans the run of a DAG for a logical date of its schedule; former is the date before, whose run must have
 // succeeded before this one starts, zero for none. The error is for people.
 func (d *Direct) PlanDate(ctx context.Context, dag string, date, former time.Time) (*engine.Submission, error) {
-	submission, err := d.plan(ctx, &order{
-		kind: spec.KindDAG, id: dag, date: date, settings: Settings{IdempotencyKey: language.DateKey(dag, date)},
-	})
+	submission, err := d.plan(ctx, &order{kind: spec.KindDAG, id: dag, date: date})
 	if err != nil {
 		return nil, err
 	}
-	submission.Options.After = former
+	submission.IdempotencyKey, submission.Options.After = language.DateKey(dag, date), former
 	return submission, nil
 }
 

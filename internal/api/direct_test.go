@@ -250,7 +250,7 @@ func TestScheduleTwiceWithOneKey(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t)
 	b.answer.Existing = true
-	got, err := newDirect(b).ScheduleTask(t.Context(), &api.ScheduleTask{TaskID: "fetch", Settings: api.Settings{IdempotencyKey: "k"}})
+	got, err := newDirect(b).ScheduleTask(t.Context(), &api.ScheduleTask{TaskID: "report", Settings: api.Settings{IdempotencyKey: "k"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,6 +295,39 @@ func TestScheduleErrors(t *testing.T) {
 				t.Errorf("submitted %+v", b.submitted)
 			}
 		})
+	}
+}
+
+func TestOneKeyForTwoRequests(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t)
+	b.answer.Existing = true
+	direct := newDirect(b)
+	for name, request := range map[string]api.ScheduleTask{
+		"another task":   {TaskID: "fetch", Settings: api.Settings{IdempotencyKey: "k"}},
+		"another run id": {TaskID: "report", Settings: api.Settings{IdempotencyKey: "k", RunID: "yours"}},
+	} {
+		var got *api.Error
+		if _, err := direct.ScheduleTask(t.Context(), &request); !errors.As(err, &got) || got.Status != 422 || !strings.Contains(got.Message, `was used for run "mine"`) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A caller's key is never that of a logical date; all others are stored as they are given.
+func TestKeysOfCallers(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t)
+	for given, stored := range map[string]string{
+		"k": "k", "date/daily/2026-03-01T01:30:00Z": "key/date/daily/2026-03-01T01:30:00Z", "key/x": "key/key/x", "": "",
+	} {
+		b.submitted = nil
+		if _, err := newDirect(b).ScheduleTask(t.Context(), &api.ScheduleTask{TaskID: "report", Settings: api.Settings{IdempotencyKey: given}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.submitted[0].IdempotencyKey; got != stored {
+			t.Errorf("%q is stored as %q", given, got)
+		}
 	}
 }
 
