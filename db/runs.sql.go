@@ -148,6 +148,28 @@ func (q *Queries) GetGivenValues(ctx context.Context, db DBTX, runID UUID) (GetG
 	return i, err
 }
 
+const getPending = `-- name: GetPending :one
+SELECT r.options,
+       EXISTS (SELECT FROM cyclonetix__state.writers w LEFT JOIN cyclonetix__state.writer_beats b ON b.writer = w.writer
+               WHERE NOT w.dead
+                 AND (w.lock_key = ANY (cyclonetix__state.held_locks())
+                      OR greatest(w.started_at, b.at) > now() - interval '15 seconds'))::boolean AS orchestrated
+FROM cyclonetix__state.runs r WHERE r.run_id = $1 LIMIT 1
+`
+
+type GetPendingRow struct {
+	Options      []byte
+	Orchestrated bool
+}
+
+// What a run needs in order to begin. A writer that has just lost its session may come back.
+func (q *Queries) GetPending(ctx context.Context, db DBTX, runID UUID) (GetPendingRow, error) {
+	row := db.QueryRow(ctx, getPending, runID)
+	var i GetPendingRow
+	err := row.Scan(&i.Options, &i.Orchestrated)
+	return i, err
+}
+
 const hasTaskRuns = `-- name: HasTaskRuns :one
 SELECT EXISTS (SELECT FROM cyclonetix__state.task_runs WHERE run_id = $1)::boolean AS has
 `

@@ -133,6 +133,21 @@ func (q *Queries) RaiseSetting(ctx context.Context, db DBTX, arg RaiseSettingPar
 	return err
 }
 
+const setSetting = `-- name: SetSetting :exec
+INSERT INTO cyclonetix__state.settings AS s (name, value) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE s.value <> excluded.value
+`
+
+type SetSettingParams struct {
+	Name  string
+	Value string
+}
+
+func (q *Queries) SetSetting(ctx context.Context, db DBTX, arg SetSettingParams) error {
+	_, err := db.Exec(ctx, setSetting, arg.Name, arg.Value)
+	return err
+}
+
 const tryLock = `-- name: TryLock :one
 SELECT pg_try_advisory_lock($1::bigint) AS locked
 `

@@ -177,3 +177,12 @@ FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@ats::timestamptz[]), unnest(@k
 DELETE FROM cyclonetix__state.run_names
 WHERE ctid = ANY (ARRAY(SELECT n.ctid FROM cyclonetix__state.run_names n
                         WHERE n.run_id >= @lower_bound AND n.run_id < @upper_bound LIMIT @most));
+
+-- name: GetPending :one
+-- What a run needs in order to begin. A writer that has just lost its session may come back.
+SELECT r.options,
+       EXISTS (SELECT FROM cyclonetix__state.writers w LEFT JOIN cyclonetix__state.writer_beats b ON b.writer = w.writer
+               WHERE NOT w.dead
+                 AND (w.lock_key = ANY (cyclonetix__state.held_locks())
+                      OR greatest(w.started_at, b.at) > now() - interval '15 seconds'))::boolean AS orchestrated
+FROM cyclonetix__state.runs r WHERE r.run_id = @run_id LIMIT 1;

@@ -35,3 +35,7 @@ SELECT pg_notify(@channel, @payload);
 -- Times in RFC 3339 and UTC are in the order of their texts.
 INSERT INTO cyclonetix__state.settings AS s (name, value) VALUES (@name, @value)
 ON CONFLICT (name) DO UPDATE SET value = greatest(s.value, excluded.value);
+
+-- name: SetSetting :exec
+INSERT INTO cyclonetix__state.settings AS s (name, value) VALUES (@name, @value)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE s.value <> excluded.value;

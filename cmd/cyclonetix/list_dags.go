@@ -12,47 +12,25 @@ import (
 )
 
 func (p *program) listDAGs() *cobra.Command {
-	var query api.DefinitionQuery
-	command := &cobra.Command{
-		Use: "list-dags", Short: "List the DAG definitions",
-		Args: p.takes(),
-		RunE: p.withService(func(ctx context.Context, service api.Service, _ []string) error {
-			list, err := allDAGs(ctx, service, query)
+	command, _ := list(p, listing[api.DAGDefinition]{
+		Command: cobra.Command{Use: "list-dags", Short: "List the DAG definitions"},
+		noun:    "DAG", directory: "dag_directory", example: "nightly_*",
+		page: func(ctx context.Context, service api.Service, query *api.DefinitionQuery) ([]api.DAGDefinition, int, error) {
+			page, err := service.DAGs(ctx, query)
 			if err != nil {
-				return err
+				return nil, 0, err
 			}
-			if p.format == formatJSON {
-				return writeJSON(p.out, list)
-			}
-			if list.Total == 0 {
-				p.talk("no DAG fits; definitions are read from dag_directory of the server's configuration")
-				return nil
-			}
-			rows := make([][]cell, len(list.DAGs))
-			for i, dag := range list.DAGs {
-				rows[i] = []cell{text(dag.ID), text(strconv.Itoa(len(dag.Tasks))), text(scheduleText(dag.Schedule)), text(dag.Context), text(oneLine(dag.Description))}
-			}
-			p.writeTable([]column{{title: "DAG"}, {"TASKS", true}, {title: "SCHEDULE"}, {title: "CONTEXT"}, {title: "DESCRIPTION"}}, rows)
-			return nil
-		}),
-	}
-	command.Flags().StringVar(&query.Filter, "filter", "", "only ids that fit a `glob`, such as 'nightly_*'")
-	return command
-}
-
-// allDAGs reads all pages of a list.
-func allDAGs(ctx context.Context, service api.Service, query api.DefinitionQuery) (*api.DAGList, error) {
-	all := &api.DAGList{DAGs: []api.DAGDefinition{}}
-	err := allPages(query, func(query *api.DefinitionQuery) (count, total int, err error) {
-		page, err := service.DAGs(ctx, query)
-		if err != nil {
-			return 0, 0, err
-		}
-		all.DAGs = append(all.DAGs, page.DAGs...)
-		all.Total, all.Limit = page.Total, len(all.DAGs)
-		return len(page.DAGs), page.Total, nil
+			return page.DAGs, page.Total, nil
+		},
+		answer: func(all []api.DAGDefinition) any {
+			return api.DAGList{DAGs: all, Total: len(all), Limit: len(all)}
+		},
+		columns: []column{{title: "DAG"}, {"TASKS", true}, {title: "SCHEDULE"}, {title: "CONTEXT"}, {title: "DESCRIPTION"}},
+		row: func(dag *api.DAGDefinition) []cell {
+			return []cell{text(dag.ID), text(strconv.Itoa(len(dag.Tasks))), text(scheduleText(dag.Schedule)), text(dag.Context), text(oneLine(dag.Description))}
+		},
 	})
-	return all, err
+	return command
 }
 
 // scheduleText says when a DAG runs by itself; empty for never.

@@ -28,7 +28,8 @@ func (p *program) logs() *cobra.Command {
 	var since time.Time
 	command := &cobra.Command{
 		Use: "logs RUN [TASK]", Short: "Print what a run's tasks printed",
-		Long: "Print what a task of a run printed, as it was; or what all its tasks printed, each line after the task's id.",
+		Long: "Print what a task of a run printed, as it was; or what all its tasks printed, each line after the task's id.\n" +
+			"Without #N, TASK means the last iteration of a task that ran more than once.",
 		Args: p.takes("RUN", "[TASK]"),
 		PreRunE: func(command *cobra.Command, _ []string) error {
 			if tail < 0 || tail > api.MaxTail {
@@ -63,6 +64,7 @@ type logReader struct {
 	service api.Service
 	run     string
 	task    string       // empty for all
+	chose   string       // the task run that it meant at first
 	from    api.LogQuery // where each log begins
 	follow  bool
 	places  map[string]*logState // by task run
@@ -111,7 +113,14 @@ func (r *logReader) chosen(run *api.Run) ([]api.Task, error) {
 	if r.task == "" {
 		return run.Tasks, nil
 	}
-	at := slices.IndexFunc(run.Tasks, func(task api.Task) bool { return task.ID == r.task })
+	if r.chose == "" {
+		task := findTask(run, r.task)
+		if task == nil {
+			return nil, unknownTask(run, r.task)
+		}
+		r.chose = task.TaskRunID
+	}
+	at := slices.IndexFunc(run.Tasks, func(task api.Task) bool { return task.TaskRunID == r.chose })
 	if at < 0 {
 		return nil, unknownTask(run, r.task)
 	}

@@ -4,16 +4,20 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/cyclonetix/cyclonetix/internal/discovery"
 	"github.com/cyclonetix/cyclonetix/internal/embedded"
 	"github.com/cyclonetix/cyclonetix/internal/keeper"
 )
@@ -27,6 +31,8 @@ func TestMain(m *testing.M) {
 //
 //	exits N COMMAND…   runs the command, which must exit with status N
 //	ready              waits until a server answers commands
+//	remember NAME FILE sets the variable to what the file (or stdout) holds
+//	get PATH           has the server answer a GET, which must succeed, on standard output
 //
 // Each script has a cluster of its own, a free port, and a folder for an embedded database. EXAMPLES is
 // the folder of the examples.
@@ -35,7 +41,7 @@ func TestScripts(t *testing.T) { runScripts(t, "testdata") }
 // TestScriptsOnPostgres runs some of the scripts once more, with the embedded database.
 func TestScriptsOnPostgres(t *testing.T) {
 	folder := t.TempDir()
-	for _, name := range []string{"control.txt", "rerun.txt", "rerun_choice.txt", "backfill.txt", "fresh.txt"} {
+	for _, name := range []string{"control.txt", "rerun.txt", "rerun_choice.txt", "backfill.txt", "fresh.txt", "declared.txt", "pending.txt"} {
 		script, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
 			t.Fatal(err)
@@ -66,6 +72,13 @@ func runScripts(t *testing.T, folder string) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": exits,
 			"ready": ready,
+			"get":   get,
+			"remember": func(ts *testscript.TestScript, neg bool, args []string) {
+				if neg || len(args) != 2 {
+					ts.Fatalf("usage: remember NAME FILE")
+				}
+				ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+			},
 		},
 		Setup: func(env *testscript.Env) error {
 			cluster := fmt.Sprintf("test_%d_%d", os.Getpid(), clusters.Add(1))
@@ -112,6 +125,24 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit status %d, wanted %d", got, want)
+	}
+}
+
+func get(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: get PATH")
+	}
+	running, err := discovery.Find(ts.Getenv("CYCLO_CLUSTER_ID"))
+	ts.Check(err)
+	answer, err := http.Get(running.URL + args[0]) //nolint:noctx // the server is on this machine
+	ts.Check(err)
+	defer answer.Body.Close() //nolint:errcheck // nothing was written
+	body, err := io.ReadAll(answer.Body)
+	ts.Check(err)
+	_, err = ts.Stdout().Write(body)
+	ts.Check(err)
+	if answer.StatusCode != http.StatusOK {
+		ts.Fatalf("GET %s: %s: %s", args[0], answer.Status, body)
 	}
 }
 

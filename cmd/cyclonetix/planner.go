@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/api"
-	"github.com/cyclonetix/cyclonetix/internal/config"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/language"
 	"github.com/cyclonetix/cyclonetix/internal/orchestrator"
@@ -28,10 +27,9 @@ var (
 	_ orchestrator.Language = (*language.Language)(nil)
 )
 
-func newPlanner(backend engine.Backend, known *language.Language, settings *config.Config) planner {
+func newPlanner(backend engine.Backend, known *language.Language) planner {
 	return planner{api.NewDirect(backend, api.DirectOptions{
-		Actor: "scheduler", Cause: "schedule", Version: programVersion(), DefaultContext: settings.DefaultContext,
-		Language: known,
+		Actor: "scheduler", Cause: "schedule", Version: programVersion(), Language: known,
 	}), known}
 }
 

@@ -19,11 +19,11 @@ const queueCheck = 10 * time.Second
 
 // publisher brings the definitions of the directories into the backend, and keeps them current.
 type publisher struct {
-	backend engine.Backend
-	loader  *spec.Loader
-	queues  []string
-	source  string
-	logger  *slog.Logger
+	backend  engine.Backend
+	loader   *spec.Loader
+	declares engine.Declared
+	source   string
+	logger   *slog.Logger
 
 	publishing sync.Mutex // one at a time
 	// changed signals that there is a new revision.
@@ -33,12 +33,14 @@ type publisher struct {
 	catalog *spec.Catalog
 	waiting bool     // a definition was left out for its queue alone
 	told    []string // the problems that were logged last
+	warned  []string // and the warnings
 }
 
 func newPublisher(backend engine.Backend, settings *config.Config, logger *slog.Logger) *publisher {
 	return &publisher{
 		backend: backend, loader: spec.NewLoader(directoriesOf(settings), spec.Defaults{Queue: settings.DefaultQueue}),
-		queues: declaredQueues(settings), source: settings.TaskDirectory, logger: logger,
+		declares: engine.Declared{Queues: declaredQueues(settings), DefaultContext: settings.DefaultContext},
+		source:   settings.TaskDirectory, logger: logger,
 		changed: make(chan struct{}, 1),
 	}
 }
@@ -68,12 +70,16 @@ func (p *publisher) watch(ctx context.Context) {
 // key names a definition.
 type key struct{ kind, id string }
 
-// publish makes what the directories hold the current definitions. One that has a problem keeps its
+// publish makes what the directories hold the current definitions, and the queues of the configuration those that
+// may be named. A definition that has a problem keeps its
 // last good version. Where it has none, it is published as it is when the problem lies between
 // definitions, so that whoever wants to run it is told; but not with a queue that nobody declared.
 func (p *publisher) publish(ctx context.Context) error {
 	p.publishing.Lock()
 	defer p.publishing.Unlock()
+	if err := p.backend.Declare(ctx, p.declares); err != nil {
+		return err //nolint:wrapcheck // says it all
+	}
 	set, problems := p.loader.Load()
 	queues, err := p.declared(ctx)
 	if err != nil {
@@ -82,6 +88,7 @@ func (p *publisher) publish(ctx context.Context) error {
 	unchecked := spec.NewCatalog(set.Definitions, spec.CatalogOptions{})
 	catalog := spec.NewCatalog(set.Definitions, spec.CatalogOptions{Queues: queues})
 	p.tell(append(problems, catalog.Problems()...))
+	p.warn(catalog.Warnings())
 
 	var current []engine.Definition
 	withheld, entangled := map[key]bool{}, map[key]bool{}
@@ -140,7 +147,7 @@ func (p *publisher) declared(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read which queues agents serve: %w", err)
 	}
-	queues := slices.Clone(p.queues)
+	queues := slices.Clone(p.declares.Queues)
 	for i := range agents {
 		queues = append(queues, agents[i].Queues...)
 	}
@@ -185,6 +192,21 @@ func (p *publisher) tell(problems []spec.Problem) {
 		p.logger.Info("all problems of definitions are mended")
 	}
 	p.told = now
+}
+
+// warn logs the warnings that were not logged before.
+func (p *publisher) warn(warnings []spec.Problem) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var now []string
+	for i := range warnings {
+		text := warnings[i].Error()
+		now = append(now, text)
+		if !slices.Contains(p.warned, text) {
+			p.logger.Warn("a definition says something in vain: "+text, "hint", warnings[i].Hint)
+		}
+	}
+	p.warned = now
 }
 
 // suggestion is a task to begin with: one that nothing depends on and that depends on others; else

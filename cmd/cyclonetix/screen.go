@@ -108,8 +108,8 @@ func (s *screen) head(run *api.Run, now time.Time, columns int) string {
 	if !run.CancelTime.IsZero() && !run.Status.Ended() {
 		words += "  cancelling"
 	}
-	if text := doubt(run, now); text != "" {
-		words += "  " + text
+	if run.WaitsFor != "" {
+		words += "  waits for " + run.WaitsFor
 	}
 	bar := ""
 	if columns >= width(words)+barColumns+4 {

@@ -48,8 +48,7 @@ func (p *program) service(ctx context.Context) (service api.Service, done func()
 		return nil, nil, p.explainDatabase(err)
 	}
 	return api.NewDirect(backend, api.DirectOptions{
-		Actor: userName(), Cause: "cli", Version: programVersion(), DefaultContext: settings.DefaultContext,
-		// Which queues are declared is in the server's configuration, which checked them when it published the tasks.
+		Actor: userName(), Cause: "cli", Version: programVersion(),
 	}), backend.Close, nil
 }
 

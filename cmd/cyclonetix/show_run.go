@@ -56,7 +56,7 @@ func (p *program) writeRun(run *api.Run, tasks bool) {
 	}
 	fields := [][2]string{
 		{"run", run.RunID}, {kind, run.DAGID}, {"status", p.paint(p.out, runLooks[run.Status].colour, run.Status.String())},
-		{"reason", run.Reason}, {"tasks", completion(run)}, {"context", run.Context},
+		{"waits for", run.WaitsFor}, {"reason", run.Reason}, {"tasks", completion(run)}, {"context", run.Context},
 		{"for", logicalDate(run)}, {"rerun of", run.RerunOf},
 		{"created", moment(run.CreatedTime, now)}, {"by", strings.TrimSpace(run.Actor + inBrackets(run.Cause))},
 		{"started", moment(run.StartTime, now)}, {"cancelled", moment(run.CancelTime, now)}, {"ended", moment(run.EndTime, now)},

@@ -81,18 +81,36 @@ func findPSQL(ctx context.Context) (string, error) {
 		"install it: apt-get install postgresql-client (Debian, Ubuntu), dnf install postgresql (Fedora), brew install libpq (macOS)")
 }
 
+// withoutPassword takes the password out of a URL. Of two, the query's counts, as for libpq.
+func withoutPassword(target string) (shown, password string) {
+	parsed, err := url.Parse(target)
+	if err != nil {
+		return target, ""
+	}
+	password, given := parsed.User.Password()
+	if given {
+		parsed.User = url.User(parsed.User.Username())
+	}
+	const name = "password"
+	if query := parsed.Query(); query.Has(name) {
+		given, password = true, query.Get(name)
+		query.Del(name)
+		parsed.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // libpq takes a + as it is
+	}
+	if !given {
+		return target, ""
+	}
+	return parsed.String(), password
+}
+
 // execPSQL becomes psql. The password does not go through its arguments, which everybody can see.
 func execPSQL(psql, target, schema string, args []string) error {
-	environment := os.Environ()
-	if parsed, err := url.Parse(target); err == nil && parsed.User != nil {
-		if password, ok := parsed.User.Password(); ok {
-			environment = append(environment, "PGPASSWORD="+password)
-			parsed.User = url.User(parsed.User.Username())
-			target = parsed.String()
-		}
+	target, password := withoutPassword(target)
+	variables := []string{"PGOPTIONS=" + strings.TrimSpace(os.Getenv("PGOPTIONS")+" -c search_path="+schema+",public")}
+	if password != "" {
+		variables = append(variables, "PGPASSWORD="+password)
 	}
-	options := strings.TrimSpace(os.Getenv("PGOPTIONS") + " -c search_path=" + schema + ",public")
-	environment = append(environment, "PGOPTIONS="+options)
+	environment := append(variables, os.Environ()...) // psql takes the first of two
 	arguments := append([]string{"psql", "--dbname", target}, args...)
 	if err := syscall.Exec(psql, arguments, environment); err != nil {
 		return fmt.Errorf("start %s: %w", psql, err)

@@ -202,7 +202,7 @@ func (s *stack) startParts(working, building context.Context) (url string, err e
 	s.part(func() error { s.published.watch(working); return nil })
 	if s.roles.orchestrator {
 		scheduler := &orchestrator.Scheduler{
-			Backend: s.backend, Planner: newPlanner(s.backend, known, s.settings), Logger: s.logger, Now: s.backend.Now,
+			Backend: s.backend, Planner: newPlanner(s.backend, known), Logger: s.logger, Now: s.backend.Now,
 		}
 		s.part(func() error { scheduler.Run(working, s.published.changed); return nil })
 	}
@@ -253,8 +253,7 @@ func (s *stack) startOrchestrator(working, building context.Context, known *lang
 
 func (s *stack) startPages(working context.Context, known *language.Language) (url string, err error) {
 	direct := api.NewDirect(s.backend, api.DirectOptions{
-		Actor: "api", Cause: "api", Version: programVersion(), DefaultContext: s.settings.DefaultContext, Queues: declaredQueues(s.settings),
-		Language: known,
+		Actor: "api", Cause: "api", Version: programVersion(), Language: known,
 	})
 	options := server.Options{
 		Service: direct, Address: s.settings.Server.Listen, AdvertiseURL: s.settings.Server.AdvertiseURL,

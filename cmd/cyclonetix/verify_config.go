@@ -26,10 +26,7 @@ func (p *program) verifyConfig() *cobra.Command {
 			ctx, stop := signal.NotifyContext(command.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			settings, warnings, err := config.Load(config.Options{File: p.configFile, Flags: p.given})
-			if err != nil {
-				return err
-			}
-			checks := []check{{"configuration", nil, fmt.Sprintf("%s set, of %d keys", count(set(settings), "key"), len(settings.Sources))}}
+			checks := []check{checkSettings(settings, err)}
 			for _, warning := range warnings {
 				checks = append(checks, check{name: "warning", finding: warning.String()})
 			}
@@ -39,11 +36,30 @@ func (p *program) verifyConfig() *cobra.Command {
 	}
 }
 
-// check is one thing that was looked at.
+// check is one thing that was looked at. It has failed when there is an error or a problem.
 type check struct {
 	name    string
 	err     error
 	finding string
+	report
+}
+
+func (c *check) failed() bool { return c.err != nil || len(c.problems) > 0 }
+
+// checkSettings tells what is wrong with the configuration. What could be read of it is looked at further.
+func checkSettings(settings *config.Config, err error) check {
+	c := check{name: "configuration", finding: fmt.Sprintf("%s set, of %d keys", count(set(settings), "key"), len(settings.Sources))}
+	var wrong config.Errors
+	if !errors.As(err, &wrong) {
+		c.err = err
+		return c
+	}
+	for _, one := range wrong {
+		file, line, column := one.Place()
+		c.problems = append(c.problems, spec.Problem{File: file, Line: line, Column: column, Message: one.Text})
+	}
+	c.finding = c.summary()
+	return c
 }
 
 func set(settings *config.Config) int {
@@ -59,16 +75,12 @@ func set(settings *config.Config) int {
 func checkDefinitions(settings *config.Config) check {
 	loaded, problems := spec.NewLoader(directoriesOf(settings), spec.Defaults{Queue: settings.DefaultQueue}).Load()
 	catalog := spec.NewCatalog(loaded.Definitions, spec.CatalogOptions{Queues: declaredQueues(settings)})
-	problems = append(problems, catalog.Problems()...)
-	c := check{name: "definitions", finding: fmt.Sprintf("%s, no problems", count(len(loaded.Definitions), "definition"))}
-	if len(loaded.Definitions) == 0 && len(problems) == 0 {
+	c := check{name: "definitions", report: report{append(problems, catalog.Problems()...), catalog.Warnings()}}
+	c.sort()
+	c.finding = count(len(loaded.Definitions), "definition") + ", " + c.summary()
+	if len(loaded.Definitions) == 0 && len(c.problems) == 0 {
 		c.finding = fmt.Sprintf("none: there is no .yaml or .yml file in %s and the other directories", settings.TaskDirectory)
 	}
-	var errs []error
-	for i := range problems {
-		errs = append(errs, problems[i])
-	}
-	c.err = errors.Join(errs...)
 	return c
 }
 
@@ -99,31 +111,41 @@ func (p *program) checkBackend(ctx context.Context, settings *config.Config) che
 }
 
 func (p *program) writeChecks(checks []check) error {
-	failed := false
 	type result struct {
-		Check string `json:"check"`
-		OK    bool   `json:"ok"`
-		Text  string `json:"text"`
+		Check    string        `json:"check"`
+		OK       bool          `json:"ok"`
+		Text     string        `json:"text"`
+		Hint     string        `json:"hint,omitempty"`
+		Problems []problemJSON `json:"problems,omitempty"`
+		Warnings []problemJSON `json:"warnings,omitempty"`
 	}
 	var results []result
-	for _, c := range checks {
-		text := c.finding
-		if c.err != nil {
-			failed, text = true, cmp.Or(c.err.Error(), "failed")
+	failed := false
+	for i := range checks {
+		c := &checks[i]
+		failed = failed || c.failed()
+		one := result{
+			Check: c.name, OK: !c.failed(), Text: c.finding, Problems: problemsJSON(c.problems), Warnings: problemsJSON(c.warnings),
 		}
-		results = append(results, result{c.name, c.err == nil, text})
+		if c.err != nil {
+			one.Text, one.Hint = cmp.Or(c.err.Error(), "failed"), hintOf(c.err)
+		}
+		results = append(results, one)
+		if p.format == formatJSON {
+			continue
+		}
+		mark := p.paint(p.out, green, "ok   ")
+		if !one.OK {
+			mark = p.paint(p.out, red, "error")
+		}
+		fmt.Fprintf(p.out, "%s  %s: %s\n", mark, one.Check, one.Text)
+		p.showHint(one.Hint)
+		p.showProblems("", c.problems)
+		p.showProblems("warning: ", c.warnings)
 	}
 	if p.format == formatJSON {
 		if err := writeJSON(p.out, results); err != nil {
 			return err
-		}
-	} else {
-		for _, r := range results {
-			mark := p.paint(p.out, green, "ok   ")
-			if !r.OK {
-				mark = p.paint(p.out, red, "error")
-			}
-			fmt.Fprintf(p.out, "%s  %s: %s\n", mark, r.Check, r.Text)
 		}
 	}
 	if failed {

@@ -164,10 +164,10 @@ type shown struct {
 type transitions struct {
 	*program
 
-	run     workflow.RunStatus
-	begun   bool
-	doubted bool
-	states  map[string]shown // by task run
+	run    workflow.RunStatus
+	begun  bool
+	waits  string           // what the run was last seen to wait for
+	states map[string]shown // by task run
 }
 
 func (t *transitions) show(run *api.Run, now time.Time) {
@@ -176,10 +176,10 @@ func (t *transitions) show(run *api.Run, now time.Time) {
 		t.begun = true
 	}
 	t.run = run.Status
-	if text := doubt(run, now); text != "" && !t.doubted {
-		t.doubted = true
-		t.talk("still pending: %s", text)
+	if run.WaitsFor != "" && run.WaitsFor != t.waits {
+		t.talk("still pending: it waits for %s", run.WaitsFor)
 	}
+	t.waits = run.WaitsFor
 	for i := range run.Tasks {
 		task := &run.Tasks[i]
 		state := shown{status: task.Status, attempt: task.Attempt}
@@ -220,17 +220,6 @@ func (t *transitions) close() {}
 
 func (t *transitions) line(at time.Time, what, state string) {
 	t.talk("%s %s %s", local(at).Format("15:04:05"), what, state)
-}
-
-// patienceWith is how long a run may be pending before one wonders whether a server runs.
-const patienceWith = 5 * time.Second
-
-// doubt says what may be wrong with a run that does not begin; empty when nothing is.
-func doubt(run *api.Run, now time.Time) string {
-	if run.Status == workflow.RunPending && now.Sub(run.CreatedTime) > patienceWith {
-		return "does a server run? `cyclonetix serve` starts one"
-	}
-	return ""
 }
 
 // moreExact is when a task run came to its state, where that is known.

@@ -147,12 +147,15 @@ func (d *directories) sweep() {
 }
 
 func (d *directories) sweepOnce() {
+	if !d.cleanup {
+		return // people will look at what is there
+	}
 	d.sweepRuns(d.removeAll, d.stop)
 	others, _ := os.ReadDir(d.parent)
 	for _, other := range others {
 		path := filepath.Join(d.parent, other.Name())
 		info, err := other.Info()
-		if path == d.attempts || !d.cleanup || closed(d.stop) || err != nil || time.Since(info.ModTime()) < settled {
+		if path == d.attempts || closed(d.stop) || err != nil || time.Since(info.ModTime()) < settled {
 			continue
 		}
 		if lock, err := lockFolder(path); err == nil {

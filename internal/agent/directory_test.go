@@ -182,6 +182,15 @@ func TestSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	keeps := makeDirectories(t, root, false)
+	keeps.sweepOnce()
+	keeps.close(time.Minute)
+	<-keeps.swept
+	for _, path := range []string{dead, old} {
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("one that cleans nothing up removed %s", path)
+		}
+	}
 	next := makeDirectories(t, root, true)
 	next.sweepOnce()
 	next.close(time.Minute)

@@ -218,15 +218,12 @@ func runName(t *task) string {
 	return t.Run.ID.String()
 }
 
-// secretVariable begins the names of the variables of the agent's environment that hold its secrets.
-const secretVariable = "CYCLO_SECRET_" //nolint:gosec // a name
-
 // secretOfEnvironment is where secrets are looked up that nobody else keeps: NAME is $CYCLO_SECRET_NAME.
 func secretOfEnvironment(name string) (string, error) {
-	if text, ok := os.LookupEnv(secretVariable + name); ok {
+	if text, ok := os.LookupEnv(spec.SecretVariables + name); ok {
 		return text, nil
 	}
-	return "", fmt.Errorf("this agent has no secret %s: set %s%s in its environment", name, secretVariable, name)
+	return "", fmt.Errorf("this agent has no secret %s: set %s%s in its environment", name, spec.SecretVariables, name)
 }
 
 func named(name string) func(string) bool {

@@ -70,10 +70,10 @@ func (r *processRunner) run(t *task) outcome {
 		out.fate = forgotten
 	case err != nil:
 		out = refused(t, err)
+		values.sensitive.result(&out.result)
 	default:
 		out = r.attend(t, process, values.sensitive, results)
 	}
-	values.sensitive.result(&out.result)
 	out.cleanUp = func() {
 		a.dirs.removeResults(results)
 		a.dirs.put(t.Member, dir, l.stopping)
@@ -115,6 +115,10 @@ func (r *processRunner) attend(t *task, process *keeper.Process, sensitive *secr
 		out.result = ending(by, exit.Code, exit.Signal, timeout, log.lastLine())
 		if by == notStopped && exit.Signal == 0 {
 			readResults(t, results, &out.result)
+		}
+		if sensitive.result(&out.result) {
+			out.logs = append(out.logs, log.note("sensitive values in the task's result were replaced by "+redacted+
+				", and later tasks get them so: let those that need one have it as ${secret:NAME} or as a parameter"))
 		}
 	}
 	out.result.StartTime = t.held.at(process.StartedAt())

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 
@@ -268,28 +269,28 @@ func (s *secrets) content(content any) any {
 	}
 }
 
-func (s *secrets) values(values map[string]workflow.Value) map[string]workflow.Value {
-	for name, value := range values {
-		values[name] = s.value(value)
-	}
-	return values
-}
-
-// result replaces sensitive texts in all that a result tells.
-func (s *secrets) result(result *workflow.Result) {
+// result replaces sensitive texts in all that a result tells. It says whether there was one in what other tasks get.
+func (s *secrets) result(result *workflow.Result) (hid bool) {
 	if s == nil {
-		return
+		return false
 	}
-	result.Reason, result.Output = s.redact(result.Reason), s.value(result.Output)
+	given := func(value workflow.Value) workflow.Value {
+		shown := s.value(value)
+		hid = hid || strings.Count(string(shown), redacted) > strings.Count(string(value), redacted)
+		return shown
+	}
+	result.Reason, result.Output = s.redact(result.Reason), given(result.Output)
 	if evaluation := result.Evaluation; evaluation != nil {
 		evaluation.Metadata = s.value(evaluation.Metadata)
-		evaluation.Variables = s.values(evaluation.Variables)
-		for _, values := range evaluation.Parameters {
-			s.values(values)
+		for _, values := range append(slices.Collect(maps.Values(evaluation.Parameters)), evaluation.Variables) {
+			for name, value := range values {
+				values[name] = given(value)
+			}
 		}
 		evaluation.NextTasks = slices.Clone(evaluation.NextTasks)
 		for i, name := range evaluation.NextTasks {
 			evaluation.NextTasks[i] = s.redact(name)
 		}
 	}
+	return hid
 }

@@ -26,11 +26,11 @@ const (
 	maxTail = 32 << 20
 )
 
-// taskLog keeps the output of one attempt within a limit. The first half of the
-// limit is sent as it comes; then one chunk a second, up to a quarter of the
-// limit; the rest goes to the tail, which keeps what came last and is sent at
-// the end. A chunk of the agent itself says how much is missing, and stands
-// where it is missing.
+// taskLog keeps the output of one attempt within a limit. The first three eighths
+// of the limit are sent as they come; then one chunk a second, up to an eighth;
+// the rest goes to the tail, which keeps what came last, half the limit or more,
+// and is sent at the end. Chunks of the agent itself say how much is missing,
+// and stand where it is missing.
 type taskLog struct {
 	writer *logWriter
 	held   *held
@@ -45,8 +45,7 @@ type taskLog struct {
 	sampleLeft int
 	sampled    time.Time
 	tail       tail
-	lost       int64 // bytes that the tail dropped
-	lostSeq    int32 // the highest number of a chunk that it dropped
+	gaps       []gap // what the tail dropped, in order; a sample begins a new one
 
 	ready      []engine.LogChunk // for the log writer
 	readyBytes int
@@ -60,6 +59,13 @@ type taskLog struct {
 	redactions [2]*redaction // by stream; nil where nothing is sensitive
 }
 
+// gap is what is missing between two samples, or before the first or behind the last.
+type gap struct {
+	before int32 // the number of the sample behind it; 0 for none
+	lost   int64 // bytes
+	seq    int32 // the highest number of a chunk that is missing
+}
+
 // piece is a chunk that is being filled.
 type piece struct {
 	chunk engine.LogChunk
@@ -68,12 +74,12 @@ type piece struct {
 }
 
 func newTaskLog(writer *logWriter, t *task, limit int) *taskLog {
-	tailSize := min(limit/2, maxTail)
+	tailSize := min(limit/2+limit/8, maxTail)
 	return &taskLog{
 		writer: writer, held: t.held, limit: limit,
 		model:    engine.LogChunk{Run: t.Run.ID, Node: t.Node, Attempt: t.Attempt},
-		headLeft: limit - tailSize, sampleLeft: min(limit/4, tailSize/2),
-		tail: tail{size: tailSize},
+		headLeft: limit - tailSize, sampleLeft: tailSize / 5, // of the tail, so that the last half stays
+		tail: tail{size: tailSize}, gaps: make([]gap, 1),
 	}
 }
 
@@ -166,6 +172,8 @@ func (l *taskLog) seal(at int) {
 		l.sampled = time.Now()
 		l.sampleLeft -= size
 		l.tail.size -= size
+		l.gaps[len(l.gaps)-1].before = p.chunk.Seq
+		l.gaps = append(l.gaps, gap{})
 		l.send(p)
 	default:
 		l.tail.push(p.chunk)
@@ -200,8 +208,9 @@ func (l *taskLog) trim() {
 		if size == 0 {
 			return
 		}
-		l.lost += int64(size)
-		l.lostSeq = max(l.lostSeq, seq)
+		at := slices.IndexFunc(l.gaps, func(g gap) bool { return g.before == 0 || seq < g.before })
+		l.gaps[at].lost += int64(size)
+		l.gaps[at].seq = max(l.gaps[at].seq, seq)
 	}
 }
 
@@ -272,14 +281,26 @@ func (l *taskLog) finish() []engine.LogChunk {
 	}
 	l.trim()
 	chunks = append(chunks, l.tail.chunks()...)
-	if l.lost > 0 {
-		note := l.model
-		note.Stream, note.Seq, note.Time = engine.StreamAgent, l.lostSeq, l.held.at(time.Now())
-		note.Body = fmt.Appendf(nil, "%d bytes of output were dropped here: the log of a task keeps %d bytes\n", l.lost, l.limit)
-		chunks = append(chunks, note)
+	for _, missing := range l.gaps {
+		if missing.lost > 0 {
+			note := l.model
+			note.Stream, note.Seq, note.Time = engine.StreamAgent, missing.seq, l.held.at(time.Now())
+			note.Body = fmt.Appendf(nil, "%d bytes of output were dropped here: the log of a task keeps %d bytes\n", missing.lost, l.limit)
+			chunks = append(chunks, note)
+		}
 	}
 	slices.SortFunc(chunks, func(a, b engine.LogChunk) int { return int(a.Seq) - int(b.Seq) })
 	return chunks
+}
+
+// note is a line of the agent after the end of a log that is finished.
+func (l *taskLog) note(line string) engine.LogChunk {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seq++
+	note := l.model
+	note.Stream, note.Seq, note.Time, note.Body = engine.StreamAgent, l.seq, l.held.at(time.Now()), []byte(line+"\n")
+	return note
 }
 
 // keepLastErr keeps enough of stderr's end to find its last line.

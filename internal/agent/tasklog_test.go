@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,8 +99,12 @@ func TestMuchOutput(t *testing.T) {
 				t.Errorf("it begins with %q", out[:20])
 			}
 			var dropped int64
-			if _, err := fmt.Sscan(string(c.output(m, engine.StreamAgent)), &dropped); err != nil {
-				t.Fatal(err)
+			for note := range strings.Lines(string(c.output(m, engine.StreamAgent))) {
+				var here int64
+				if _, err := fmt.Sscan(note, &here); err != nil {
+					t.Fatal(err)
+				}
+				dropped += here
 			}
 			want := int64(300000004)
 			if test.name == "lines" {
@@ -241,9 +246,11 @@ func TestTaskLogProperties(t *testing.T) {
 			}
 			numbers[chunk.Seq] = true
 			if chunk.Stream == engine.StreamAgent {
-				if _, err := fmt.Sscan(string(chunk.Body), &dropped); err != nil {
-					t.Fatal(err)
+				var here int64
+				if _, err := fmt.Sscan(string(chunk.Body), &here); err != nil || here == 0 {
+					t.Fatalf("a note says %q", chunk.Body)
 				}
+				dropped += here
 				continue
 			}
 			kept += len(chunk.Body)
@@ -272,6 +279,55 @@ func TestTaskLogProperties(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Samples take nothing from the last half, and what is missing between two of them is told there, to the byte.
+func TestEachGapIsTold(t *testing.T) {
+	t.Parallel()
+	const limit, width = 2 << 20, 8
+	member := engine.ClaimedTask{Member: workflow.Member{Node: 1, Attempt: 1}, Run: &engine.RunInfo{}}
+	log := newTaskLog(newLogWriter(nil, nil, nil), &task{ClaimedTask: member, held: &held{claimedAt: time.Now(), received: time.Now()}}, limit)
+	written := 0
+	write := func(bytes int) { // each word is its own place
+		var text []byte
+		for range bytes / width {
+			text = fmt.Appendf(text, "%07d ", written/width)
+			written += width
+		}
+		log.write(engine.StreamStdout, text)
+	}
+	var chunks []engine.LogChunk
+	for range 40 {
+		write(1 << 20)
+		chunks = append(chunks, log.collect()...)
+		log.mu.Lock()
+		log.sampled = time.Time{} // a second went by
+		log.mu.Unlock()
+	}
+	chunks = append(chunks, log.finish()...)
+	slices.SortFunc(chunks, func(a, b engine.LogChunk) int { return int(a.Seq) - int(b.Seq) })
+	place, notes, kept, last := 0, 0, 0, 0
+	for _, chunk := range chunks {
+		var number int
+		if _, err := fmt.Sscanf(string(chunk.Body), "%d", &number); err != nil {
+			t.Fatal(err)
+		}
+		if chunk.Stream == engine.StreamAgent {
+			place, last = place+number, 0
+			notes++
+			continue
+		}
+		if number*width != place {
+			t.Fatalf("chunk %d begins at byte %d, told was %d", chunk.Seq, number*width, place)
+		}
+		place, kept, last = place+len(chunk.Body), kept+len(chunk.Body), last+len(chunk.Body)
+	}
+	if place != written || kept > limit {
+		t.Errorf("kept and told are %d bytes of %d; kept are %d", place, written, kept)
+	}
+	if notes < 3 || last < limit/2-maxChunk {
+		t.Errorf("%d gaps are told, and the last %d bytes are whole", notes, last)
+	}
 }
 
 func TestLastLine(t *testing.T) {

@@ -108,6 +108,31 @@ func TestSecrets(t *testing.T) {
 	c.checkEmpty(t)
 }
 
+// What later tasks get without its sensitive parts is told in the log, and nothing else is.
+func TestHiddenResultsAreTold(t *testing.T) {
+	t.Setenv("CYCLO_SECRET_DB", "hunter2-marker")
+	c := newCluster()
+	startAgent(t, c, oneSlot)
+	for command, told := range map[string]bool{
+		`echo "{\"url\": \"db://$K\"}" > "$CYCLO_OUTPUT"`:                          true,
+		`echo "{\"context_updates\": {\"A\": \"$K\"}}" > "$CYCLO_EVAL_RESULT"`:     true,
+		`echo "{\"parameters\": {\"t\": {\"A\": \"$K\"}}}" > "$CYCLO_EVAL_RESULT"`: true,
+		`echo "$K"; echo '{"url": "db://***"}' > "$CYCLO_OUTPUT"`:                  false,
+		`echo "$K" >&2; exit 1`: false,
+		`seq 100000; echo "{\"url\": \"db://$K\"}" > "$CYCLO_OUTPUT"; echo "not ended"`: true,
+	} {
+		spec := shell(command)
+		spec.EvaluationPoint = strings.Contains(command, "EVAL")
+		spec.Parameters = values{"K": `"${secret:DB}"`}
+		m := c.submit(spec)[0]
+		c.end(t, m)
+		if said := string(c.output(m, engine.StreamAgent)); strings.Contains(said, "replaced by ***") != told || strings.Contains(said, "marker") {
+			t.Errorf("%s: the agent says %q", command, said)
+		}
+	}
+	c.checkEmpty(t)
+}
+
 // Secrets are looked up for each task: one that changed is not remembered.
 func TestSecretsAreNotRemembered(t *testing.T) {
 	c := newCluster()

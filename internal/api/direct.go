@@ -18,12 +18,8 @@ type DirectOptions struct {
 	Actor, Cause string
 	// Version of the program.
 	Version string
-	// DefaultContext is the context of requests that name none; empty for none.
-	DefaultContext string
 	// Language knows the definitions; nil for one that knows those of the backend.
 	Language *language.Language
-	// Queues are those that the configuration declares, nil for any. Those of registered agents are declared, too.
-	Queues []string
 }
 
 // Direct is a Service on a backend.
@@ -91,6 +87,9 @@ func (d *Direct) Run(ctx context.Context, id string, include Include) (*Run, err
 		return nil, d.explain(ctx, "find run "+id, err)
 	}
 	run := runOf(&view)
+	if run.WaitsFor, err = d.waitsFor(ctx, &view); err != nil {
+		return nil, d.explain(ctx, "read what run "+id+" waits for", err)
+	}
 	if !include.Tasks && !include.Logs {
 		return &run, nil
 	}

@@ -24,6 +24,9 @@ func (d *Direct) Backfill(ctx context.Context, request *Backfill) (*Backfilled, 
 	}
 	asked := &order{kind: spec.KindDAG, id: request.DAGID, settings: Settings{Context: request.Context}}
 	catalog, revision, err := d.language.Current(ctx)
+	if err == nil {
+		asked.declared, err = d.backend.Declared(ctx)
+	}
 	if err != nil {
 		return nil, d.explain(ctx, "plan "+asked.String(), err)
 	}
@@ -31,7 +34,7 @@ func (d *Direct) Backfill(ctx context.Context, request *Backfill) (*Backfilled, 
 	if err != nil {
 		return nil, unplannable(asked, err)
 	}
-	if err := d.checkQueues(ctx, template.Plan); err != nil {
+	if err := d.checkQueues(ctx, asked, template.Plan); err != nil {
 		return nil, err
 	}
 	definition, err := catalog.Lookup(spec.KindDAG, request.DAGID)

@@ -23,6 +23,7 @@ type order struct {
 	task     TaskSettings // of a task
 	// sensitive are keys of settings.Parameters whose values are shown nowhere, whatever the definitions say.
 	sensitive map[string]bool
+	declared  engine.Declared
 	// now and date are the times of the run's macros; zero for the backend's now, and for none.
 	now, date time.Time
 	// unwatched tells that nobody waits for the answer who could mend a wrong queue.
@@ -100,7 +101,7 @@ func (d *Direct) submit(ctx context.Context, asked *order, submission *engine.Su
 	}
 	made := &answers[0]
 	if made.Existing {
-		return d.existing(ctx, made)
+		return d.existing(ctx, asked, submission, made)
 	}
 	scheduled := &Scheduled{
 		Success: true, RunID: made.Name, DAGRunID: made.Name, Status: workflow.RunPending, StartTime: utc(made.CreatedAt),
@@ -114,11 +115,23 @@ func (d *Direct) submit(ctx context.Context, asked *order, submission *engine.Su
 	return scheduled, nil
 }
 
-// existing answers for a run that the same request made before.
-func (d *Direct) existing(ctx context.Context, made *engine.Submitted) (*Scheduled, error) {
+// existing answers for a run that the same request made before. A request for something else is refused.
+func (d *Direct) existing(ctx context.Context, asked *order, submission *engine.Submission, made *engine.Submitted) (*Scheduled, error) {
 	run, err := d.Run(ctx, made.ID.String(), Include{Tasks: true})
 	if err != nil {
 		return nil, err
+	}
+	rerunOf := ""
+	if !submission.RerunOf.IsZero() {
+		rerunOf = submission.RerunOf.String()
+	}
+	if run.ByOutcome != (submission.DAG == "") || run.DAGID != submission.DAG+submission.Task || run.RerunOf != rerunOf ||
+		submission.Name != "" && submission.Name != run.RunID {
+		return nil, &Error{
+			Status: http.StatusUnprocessableEntity, Code: CodeInvalid,
+			Message: fmt.Sprintf("the idempotency key of this run of %s was used for run %q, which is another", asked, run.RunID),
+			Details: &Details{Field: "Idempotency-Key", Hint: "use a new key for each request; the same one only to repeat a request"},
+		}
 	}
 	scheduled := &Scheduled{
 		Success: true, RunID: run.RunID, DAGRunID: run.RunID, Status: run.Status, StartTime: run.CreatedTime, Existing: true,
@@ -139,6 +152,9 @@ func (d *Direct) plan(ctx context.Context, asked *order) (*engine.Submission, er
 		return nil, err
 	}
 	catalog, revision, err := d.language.Current(ctx)
+	if err == nil {
+		asked.declared, err = d.backend.Declared(ctx)
+	}
 	if err != nil {
 		return nil, d.explain(ctx, "plan "+asked.String(), err)
 	}
@@ -149,7 +165,7 @@ func (d *Direct) plan(ctx context.Context, asked *order) (*engine.Submission, er
 	submission.Revision = revision
 	asked.override(submission)
 	if !asked.unwatched {
-		if err := d.checkQueues(ctx, submission.Plan); err != nil {
+		if err := d.checkQueues(ctx, asked, submission.Plan); err != nil {
 			return nil, err
 		}
 	}
@@ -162,7 +178,7 @@ func (d *Direct) plan(ctx context.Context, asked *order) (*engine.Submission, er
 // graph makes a submission with all that its values have no part in.
 func (d *Direct) graph(asked *order, catalog *spec.Catalog) (submission *engine.Submission, err error) {
 	submission = &engine.Submission{
-		Name: asked.settings.RunID, IdempotencyKey: asked.settings.IdempotencyKey, Context: asked.settings.Context,
+		Name: asked.settings.RunID, IdempotencyKey: language.CallerKey(asked.settings.IdempotencyKey), Context: asked.settings.Context,
 		Request: asked.request(), Actor: d.options.Actor, Cause: d.options.Cause,
 	}
 	switch {
@@ -186,7 +202,7 @@ func (d *Direct) graph(asked *order, catalog *spec.Catalog) (submission *engine.
 		submission.Plan, err = catalog.PlanTask(asked.id)
 	}
 	if submission.Context == "" {
-		submission.Context = d.options.DefaultContext
+		submission.Context = asked.declared.DefaultContext
 	}
 	return submission, err
 }
@@ -202,7 +218,7 @@ func (d *Direct) fill(asked *order, catalog *spec.Catalog, submission *engine.Su
 		now = d.backend.Now()
 	}
 	submission.Values, err = catalog.Values(spec.Request{
-		Plan: submission.Plan, DAGID: submission.DAG, Context: asked.settings.Context, DefaultContext: d.options.DefaultContext,
+		Plan: submission.Plan, DAGID: submission.DAG, Context: asked.settings.Context, DefaultContext: asked.declared.DefaultContext,
 		ParameterSets: asked.settings.ParameterSets, Parameters: asked.settings.Parameters, Env: asked.settings.EnvVars,
 		Sensitive: asked.sensitive, Now: now, LogicalDate: asked.date,
 	})
@@ -216,9 +232,12 @@ func (d *Direct) fill(asked *order, catalog *spec.Catalog, submission *engine.Su
 // refuse it: its agents may be away for a moment. Errors: an *Error below 500 when the DAG can't be run as it is
 // defined; others pass.
 func (d *Direct) PlanDate(ctx context.Context, dag string, date time.Time) (*engine.Submission, error) {
-	return d.plan(ctx, &order{
-		kind: spec.KindDAG, id: dag, date: date, unwatched: true, settings: Settings{IdempotencyKey: language.DateKey(dag, date)},
-	})
+	submission, err := d.plan(ctx, &order{kind: spec.KindDAG, id: dag, date: date, unwatched: true})
+	if err != nil {
+		return nil, err
+	}
+	submission.IdempotencyKey = language.DateKey(dag, date)
+	return submission, nil
 }
 
 // unplannable is the error of a task or DAG that cannot be run as it was asked for.
@@ -258,17 +277,17 @@ func unplannable(what *order, err error) *Error {
 }
 
 // checkQueues refuses a queue that nobody declared: its tasks would wait forever.
-func (d *Direct) checkQueues(ctx context.Context, plan *workflow.Plan) error {
-	declared := d.options.Queues
+func (d *Direct) checkQueues(ctx context.Context, asked *order, plan *workflow.Plan) error {
+	declared := asked.declared.Queues
 	if len(declared) == 0 {
 		return nil
 	}
-	asked := false
+	complete := false
 	for _, one := range plan.Specs {
 		if slices.Contains(declared, one.Queue) {
 			continue
 		}
-		if !asked {
+		if !complete {
 			agents, err := d.backend.Agents(ctx)
 			if err != nil {
 				return d.explain(ctx, "read which queues agents serve", err)
@@ -277,7 +296,7 @@ func (d *Direct) checkQueues(ctx context.Context, plan *workflow.Plan) error {
 			for i := range agents {
 				declared = append(declared, agents[i].Queues...)
 			}
-			asked = true
+			complete = true
 		}
 		if !slices.Contains(declared, one.Queue) {
 			slices.Sort(declared)
@@ -286,7 +305,7 @@ func (d *Direct) checkQueues(ctx context.Context, plan *workflow.Plan) error {
 				Message: fmt.Sprintf("task %q names queue %q, which is not declared", one.TaskID, one.Queue),
 				Details: &Details{
 					Field: "queue", Allowed: slices.Compact(declared),
-					Hint: "add it to queues in the configuration, or start an agent that serves it",
+					Hint: "add it to queues in the configuration of the server, or start an agent that serves it",
 				},
 			}
 		}

@@ -31,8 +31,12 @@ type backend struct {
 	nodes       []engine.PlanNode
 	chunks      []engine.LogChunk
 	agents      []engine.AgentView
-	err         error // of every method
-	submitErr   error // of Submit alone
+	declared    engine.Declared
+	pending     engine.PendingView
+	succeeded   bool
+	others      []engine.RunView // when runs of a DAG are listed
+	err         error            // of every method
+	submitErr   error            // of Submit alone
 	down        bool
 	onCancel    func(*backend)
 	commands    []engine.Command
@@ -42,6 +46,16 @@ type backend struct {
 	since       time.Time // of what was asked for last
 	events      []engine.EventView
 	onQuietLog  func(*backend) // when a log has no more to give
+}
+
+func (b *backend) Declared(context.Context) (engine.Declared, error) { return b.declared, b.err }
+
+func (b *backend) Pending(context.Context, workflow.RunID) (engine.PendingView, error) {
+	return b.pending, b.err
+}
+
+func (b *backend) DateSucceeded(context.Context, string, time.Time) (bool, error) {
+	return b.succeeded, b.err
 }
 
 func (b *backend) Revision(context.Context) (int64, error) { return b.revision, b.err }
@@ -98,6 +112,9 @@ func (b *backend) FindRun(_ context.Context, id string) (engine.RunView, error) 
 }
 
 func (b *backend) Runs(_ context.Context, filter engine.RunFilter) (engine.RunList, error) {
+	if filter.DAG != "" && b.others != nil {
+		return engine.RunList{Runs: b.others}, b.err
+	}
 	return engine.RunList{Runs: []engine.RunView{b.run}, Total: filter.Limit}, b.err
 }
 
@@ -186,7 +203,8 @@ func newBackend(t *testing.T) *backend {
 			{Node: 0, Name: "fetch", TaskID: "fetch", Status: workflow.TaskRunning, Attempt: 1},
 			{Node: 1, Name: "report", TaskID: "report", Status: workflow.TaskPending},
 		},
-		nodes: []engine.PlanNode{{Node: 0, Name: "fetch", TaskID: "fetch"}, {Node: 1, Name: "report", TaskID: "report", Dependencies: []int32{0}}},
+		nodes:    []engine.PlanNode{{Node: 0, Name: "fetch", TaskID: "fetch"}, {Node: 1, Name: "report", TaskID: "report", Dependencies: []int32{0}}},
+		declared: engine.Declared{Queues: []string{"default", "slow"}},
 	}
 	for kind, text := range map[spec.Kind]string{spec.KindTask: tasksYAML, spec.KindDAG: dagsYAML, spec.KindContext: contextsYAML} {
 		b.define(t, kind, text)
@@ -207,7 +225,7 @@ func (b *backend) define(t *testing.T, kind spec.Kind, text string) {
 }
 
 func newDirect(b *backend) *api.Direct {
-	return api.NewDirect(b, api.DirectOptions{Actor: "ann", Cause: "cli", Version: "v1", Queues: []string{"default", "slow"}})
+	return api.NewDirect(b, api.DirectOptions{Actor: "ann", Cause: "cli", Version: "v1"})
 }
 
 func TestScheduleTask(t *testing.T) {
@@ -258,7 +276,7 @@ func TestScheduleTwiceWithOneKey(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t)
 	b.answer.Existing = true
-	got, err := newDirect(b).ScheduleTask(t.Context(), &api.ScheduleTask{TaskID: "fetch", Settings: api.Settings{IdempotencyKey: "k"}})
+	got, err := newDirect(b).ScheduleTask(t.Context(), &api.ScheduleTask{TaskID: "report", Settings: api.Settings{IdempotencyKey: "k"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,10 +324,44 @@ func TestScheduleErrors(t *testing.T) {
 	}
 }
 
+func TestOneKeyForTwoRequests(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t)
+	b.answer.Existing = true
+	direct := newDirect(b)
+	for name, request := range map[string]api.ScheduleTask{
+		"another task":   {TaskID: "fetch", Settings: api.Settings{IdempotencyKey: "k"}},
+		"another run id": {TaskID: "report", Settings: api.Settings{IdempotencyKey: "k", RunID: "yours"}},
+	} {
+		var got *api.Error
+		if _, err := direct.ScheduleTask(t.Context(), &request); !errors.As(err, &got) || got.Status != 422 || !strings.Contains(got.Message, `was used for run "mine"`) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A caller's key is never that of a logical date; all others are stored as they are given.
+func TestKeysOfCallers(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t)
+	for given, stored := range map[string]string{
+		"k": "k", "date/daily/2026-03-01T01:30:00Z": "key/date/daily/2026-03-01T01:30:00Z", "key/x": "key/key/x", "": "",
+	} {
+		b.submitted = nil
+		if _, err := newDirect(b).ScheduleTask(t.Context(), &api.ScheduleTask{TaskID: "report", Settings: api.Settings{IdempotencyKey: given}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.submitted[0].IdempotencyKey; got != stored {
+			t.Errorf("%q is stored as %q", given, got)
+		}
+	}
+}
+
 func TestUndeclaredQueue(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t)
-	direct := api.NewDirect(b, api.DirectOptions{Queues: []string{"default"}})
+	b.declared.Queues = []string{"default"}
+	direct := newDirect(b)
 	_, err := direct.ScheduleTask(t.Context(), &api.ScheduleTask{TaskID: "left"})
 	var got *api.Error
 	if !errors.As(err, &got) || got.Status != 422 || !strings.Contains(got.Message, `task "left" names queue "slow"`) || !slices.Equal(got.Details.Allowed, []string{"default"}) {

@@ -45,8 +45,10 @@ type Run struct {
 	Context   string             `json:"context,omitempty"`
 	Status    workflow.RunStatus `json:"status"`
 	Reason    string             `json:"reason,omitempty"`
-	Actor     string             `json:"actor,omitempty"`
-	Cause     string             `json:"cause,omitempty"`
+	// WaitsFor says what a run that is pending for more than a moment waits for; only where one run was asked for.
+	WaitsFor string `json:"waits_for,omitempty"`
+	Actor    string `json:"actor,omitempty"`
+	Cause    string `json:"cause,omitempty"`
 	// The times, left out where there is none yet.
 	CreatedTime time.Time `json:"created_time,omitzero"`
 	StartTime   time.Time `json:"start_time,omitzero"`

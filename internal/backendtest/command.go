@@ -125,6 +125,12 @@ func RunGone(t testing.TB, backend engine.Backend, drop func(run workflow.RunID)
 	w.advance(run, nil, w.failed(member(run, 0), 1))
 	w.commit(&engine.Commit{Remove: w.keys(member(run, 0))})
 	drop(run.ID)
+	if _, err := backend.FindRun(w.ctx, run.ID.String()); !errors.Is(err, engine.ErrGone) || errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("finding a run whose history is gone gives %v", err)
+	}
+	if err := backend.Cancel(w.ctx, run.ID, "ben"); !errors.Is(err, engine.ErrGone) {
+		t.Errorf("cancelling it gives %v", err)
+	}
 	for _, kind := range []engine.CommandKind{engine.CommandRetry, engine.CommandSkip} {
 		if err := backend.Command(w.ctx, run.ID, engine.Command{Kind: kind, Actor: "ben"}); !errors.Is(err, engine.ErrGone) {
 			t.Errorf("command %d of a run whose history is gone gives %v", kind, err)

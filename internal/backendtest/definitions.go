@@ -3,6 +3,7 @@ package backendtest
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 )
@@ -68,6 +69,20 @@ var definitionTests = []test{
 		first := w.publish(true, definition("task", "a", `{}`), definition("task", "b", `{}`))
 		if again := w.publish(false, definition("task", "b", `{}`), definition("task", "a", `{}`)); again != first {
 			w.Fatalf("the revision went from %d to %d", first, again)
+		}
+	}},
+	{name: "what is declared last counts", run: func(w *world) {
+		for _, want := range []engine.Declared{
+			{}, {Queues: []string{"default", "gpu"}, DefaultContext: "production"}, {Queues: []string{"default"}}, {Queues: []string{"default"}},
+		} {
+			if len(want.Queues) > 0 {
+				w.must(w.backend.Declare(w.ctx, want), "declare")
+			}
+			got, err := w.backend.Declared(w.ctx)
+			w.must(err, "read what is declared")
+			if got.DefaultContext != want.DefaultContext || !slices.Equal(got.Queues, want.Queues) {
+				w.Fatalf("%+v is declared, should be %+v", got, want)
+			}
 		}
 	}},
 	{name: "all definitions can go", run: func(w *world) {

@@ -23,6 +23,28 @@ var viewTests = []test{
 	{name: "a backend that works answers", run: func(w *world) {
 		w.must(w.backend.Ping(w.ctx), "ping")
 	}},
+	{name: "what a pending run needs in order to begin", run: func(w *world) {
+		of := submission(planOf("a"))
+		of.DAG, of.Pin = "daily", "dag/daily"
+		of.Options.Groups = []workflow.RunGroup{{Name: "dag/daily", MaxActive: 1}}
+		of.Options.After = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+		run := w.submit(of)[0].ID
+		check := func(orchestrated bool) {
+			pending, err := w.backend.Pending(w.ctx, run)
+			w.must(err, "read what it needs")
+			if pending.Orchestrated != orchestrated || !slices.Equal(pending.Groups, of.Options.Groups) || !pending.After.Equal(of.Options.After) {
+				w.Errorf("it needs %+v", pending)
+			}
+		}
+		check(false)
+		w.open()
+		check(true)
+		w.must(w.writer.Close(w.ctx), "close")
+		check(false)
+		if _, err := w.backend.Pending(w.ctx, workflow.NewRunID(time.Now(), 1)); !errors.Is(err, engine.ErrNotFound) {
+			w.Errorf("an unknown run gives %v", err)
+		}
+	}},
 	{name: "runs are listed newest first, in pages, with their number", run: func(w *world) {
 		var ids []workflow.RunID
 		for range 5 {

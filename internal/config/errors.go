@@ -20,6 +20,11 @@ type Error struct {
 
 func (e Error) Error() string { return e.Where + ": " + e.Text }
 
+// Place takes Where apart: line and column are 0 where it is not in a file.
+func (e Error) Place() (name string, line, column int) {
+	return strings.TrimSuffix(e.Where, fmt.Sprintf(":%d:%d", e.line, e.column)), e.line, e.column
+}
+
 // Errors is all that is wrong, a line each: what is in the file first, in its order.
 type Errors []Error
 

@@ -11,6 +11,8 @@ import (
 	koanfmaps "github.com/knadh/koanf/maps"
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
+
+	"github.com/cyclonetix/cyclonetix/internal/spec"
 )
 
 // FileName is the file that is read from the working directory when no other is named.
@@ -31,8 +33,9 @@ var taskVariables = []string{
 }
 
 // Load loads the configuration: what a flag sets wins over the environment, that over the file,
-// and that over the default. An error is of type Errors and tells everything that is wrong. The
-// warnings are about settings that are fine and have no effect in this version.
+// and that over the default. An error is of type Errors and tells everything that is wrong; the
+// configuration then has what could be read, for those who only look. The warnings are about settings that are fine and
+// have no effect in this version.
 func Load(o Options) (*Config, []Warning, error) {
 	if o.Environ == nil {
 		o.Environ = os.Environ()
@@ -74,11 +77,12 @@ func Load(o Options) (*Config, []Warning, error) {
 			errs = append(errs, places[f.keys[0]].errorf("%s: %s", f.keys[0], f.text))
 		}
 	}
+	doubts := warnings(layers[1:], places, doubtful)
 	if len(errs) > 0 {
 		sortErrors(errs)
-		return nil, nil, errs
+		return c, doubts, errs
 	}
-	return c, warnings(layers[1:], places, doubtful), nil
+	return c, doubts, nil
 }
 
 // warnings tells what was set in vain.
@@ -144,9 +148,6 @@ func fileLayer(o Options, variables map[string]string) (*layer, map[string]bool)
 // environmentPrefix begins the names of the variables that set keys.
 const environmentPrefix = "CYCLO_"
 
-// secretPrefix begins the names of the variables that hold an agent's secrets.
-const secretPrefix = "CYCLO_SECRET_" //nolint:gosec // a name
-
 // environmentLayer reads the variables that begin with the prefix. Known are those of keys, those
 // of tasks and tests, secrets, and those that the file names.
 func environmentLayer(variables map[string]string, used map[string]bool) *layer {
@@ -159,7 +160,7 @@ func environmentLayer(variables map[string]string, used map[string]bool) *layer 
 		case !strings.HasPrefix(name, environmentPrefix):
 		case k != nil:
 			l.set(k, variables[name], variables[name], at)
-		case strings.HasPrefix(name, "CYCLO_TEST_"), strings.HasPrefix(name, secretPrefix), slices.Contains(taskVariables, name), used[name]:
+		case strings.HasPrefix(name, "CYCLO_TEST_"), strings.HasPrefix(name, spec.SecretVariables), slices.Contains(taskVariables, name), used[name]:
 		default:
 			hint := ""
 			if near := nearestOf(name, slices.Sorted(maps.Keys(known))); near != "" {

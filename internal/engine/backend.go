@@ -13,6 +13,7 @@ type Backend interface {
 	Submitter
 	Reader
 	Definitions
+	Declarations
 	Schedules
 
 	// OpenWriters gives the caller all buckets, after it made sure that no other orchestrator lives:
@@ -86,7 +87,7 @@ type Submitter interface {
 	// Submit stores each run as pending, with its names, and tells its bucket, all in one
 	// transaction. Errors: ErrNameTaken, ErrTooManyPending.
 	Submit(ctx context.Context, submissions []Submission) ([]Submitted, error)
-	// Cancel asks for the run to be cancelled. Errors: ErrNotFound, ErrEnded.
+	// Cancel asks for the run to be cancelled. Errors: ErrNotFound, ErrGone, ErrEnded.
 	Cancel(ctx context.Context, run workflow.RunID, actor string) error
 	// Command asks for something to be done with a run, or one of its task runs. Whether it could be
 	// done is seen in the run. Errors: ErrNotFound; ErrEnded for what an ended run can't do; ErrGone when
@@ -167,6 +168,22 @@ type Definitions interface {
 	Revision(ctx context.Context) (int64, error)
 	// LoadDefinitions gives all definitions of a revision.
 	LoadDefinitions(ctx context.Context, revision int64) ([]Definition, error)
+}
+
+// Declared is what the configuration of the servers says of all runs, whoever starts them.
+type Declared struct {
+	// Queues are those that tasks may name, beside those of registered agents; empty for any.
+	Queues []string `json:"queues"`
+	// DefaultContext is the context of runs that name none; empty for none.
+	DefaultContext string `json:"default_context"`
+}
+
+// Declarations keeps what the servers declare, for those who start runs without their configuration.
+type Declarations interface {
+	// Declare makes this what is declared: what was declared before counts no more.
+	Declare(ctx context.Context, declared Declared) error
+	// Declared gives what was declared last; a zero value when nobody has.
+	Declared(ctx context.Context) (Declared, error)
 }
 
 // Retention says how long history is kept.

@@ -9,7 +9,8 @@ import (
 
 // Reader reads for people and the API. It may lag behind, and no decision rests on it.
 type Reader interface {
-	// FindRun gives the run with the given custom id or UUID. Error: an *UnknownRunError.
+	// FindRun gives the run with the given custom id or UUID. Errors: an *UnknownRunError;
+	// ErrGone for a UUID of a time of which retention has dropped the runs.
 	FindRun(ctx context.Context, id string) (RunView, error)
 	// Runs lists runs, newest first.
 	Runs(ctx context.Context, filter RunFilter) (RunList, error)
@@ -23,6 +24,8 @@ type Reader interface {
 	Plan(ctx context.Context, run workflow.RunID) ([]PlanNode, error)
 	// Events lists what happened to a run, in order.
 	Events(ctx context.Context, run workflow.RunID) ([]EventView, error)
+	// Pending gives what a run needs in order to begin.
+	Pending(ctx context.Context, run workflow.RunID) (PendingView, error)
 	// Given gives the values that the run was made with, the sensitive ones too: for a rerun, not for people.
 	Given(ctx context.Context, run workflow.RunID) (*workflow.RunValues, error)
 	// Updates gives what evaluation points of the run changed in its values, in order. Those are left out of which it is not
@@ -83,6 +86,15 @@ type RunView struct {
 	RerunOfName string
 	// Request is what was asked for; nil for a run that an earlier version stored.
 	Request *Request
+}
+
+// PendingView is what a run needs in order to begin.
+type PendingView struct {
+	// Orchestrated tells that an orchestrator lives, as far as the backend knows.
+	Orchestrated bool
+	// Groups and After are those of its options.
+	Groups []workflow.RunGroup
+	After  time.Time
 }
 
 // TaskRunView is a task run as people see it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -148,5 +149,19 @@ func (l *Language) Schedules(ctx context.Context) (schedules map[string]*workflo
 // DateKey is the idempotency key of the run of a DAG for a logical date: whoever makes it, a schedule or a
 // backfill, there is one.
 func DateKey(dag string, date time.Time) string {
-	return "date/" + dag + "/" + date.UTC().Format(time.RFC3339)
+	return dateKeys + dag + "/" + date.UTC().Format(time.RFC3339)
+}
+
+// The beginnings of idempotency keys that no caller's own has.
+const (
+	dateKeys    = "date/"
+	escapedKeys = "key/"
+)
+
+// CallerKey is a caller's idempotency key as it is stored: never that of a logical date.
+func CallerKey(key string) string {
+	if strings.HasPrefix(key, dateKeys) || strings.HasPrefix(key, escapedKeys) {
+		return escapedKeys + key
+	}
+	return key
 }

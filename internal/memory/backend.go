@@ -31,6 +31,7 @@ type Backend struct {
 	mutex  sync.Mutex
 	closed bool
 
+	declared   engine.Declared
 	revisions  [][]engine.Definition // sorted; revision n is at n-1
 	plans      map[workflow.Hash]*plan
 	specs      map[workflow.Hash]*workflow.TaskSpec

@@ -17,7 +17,7 @@ func (b *Backend) Cancel(ctx context.Context, id workflow.RunID, actor string) e
 	found, ok := b.runs[id]
 	switch {
 	case !ok:
-		return &engine.UnknownRunError{ID: id.String()}
+		return b.goneOrUnknown(id)
 	case found.state.Status.Ended():
 		return found.hasEnded()
 	}
@@ -33,10 +33,8 @@ func (b *Backend) Command(ctx context.Context, id workflow.RunID, command engine
 	defer b.mutex.Unlock()
 	found, ok := b.runs[id]
 	switch {
-	case !ok && id.Time().Before(b.forgotten):
-		return fmt.Errorf("run %s %w: it is older than what retention keeps", id, engine.ErrGone)
 	case !ok:
-		return &engine.UnknownRunError{ID: id.String()}
+		return b.goneOrUnknown(id)
 	case found.state.Status.Ended() && !command.Kind.OfEnded():
 		return found.hasEnded()
 	case ofNode(command.Kind) && !found.has(command.Node):
@@ -44,6 +42,14 @@ func (b *Backend) Command(ctx context.Context, id workflow.RunID, command engine
 	}
 	b.send(id.Bucket(), letter{Mail: engine.Mail{Kind: engine.MailCommand, Run: id, Command: &command}})
 	return nil
+}
+
+// goneOrUnknown is the error of a run that is not there.
+func (b *Backend) goneOrUnknown(id workflow.RunID) error {
+	if id.Time().Before(b.forgotten) {
+		return fmt.Errorf("run %s %w: it is older than what retention keeps", id, engine.ErrGone)
+	}
+	return &engine.UnknownRunError{ID: id.String()}
 }
 
 // ofNode tells whether what is asked is asked of one task run.

@@ -25,7 +25,7 @@ func TestGone(t *testing.T) {
 			t.Fatal(err)
 		}
 		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-			if _, err := backend.FindRun(t.Context(), run.String()); errors.Is(err, engine.ErrNotFound) {
+			if _, err := backend.FindRun(t.Context(), run.String()); errors.Is(err, engine.ErrGone) {
 				return
 			}
 			if time.Now().After(deadline) {

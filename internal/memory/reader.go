@@ -23,8 +23,11 @@ func (b *Backend) FindRun(ctx context.Context, id string) (engine.RunView, error
 	found, ok := b.names[id]
 	if !ok {
 		parsed, err := workflow.ParseRunID(id)
-		if err != nil || b.runs[parsed] == nil {
+		if err != nil {
 			return engine.RunView{}, &engine.UnknownRunError{ID: id}
+		}
+		if b.runs[parsed] == nil {
+			return engine.RunView{}, b.goneOrUnknown(parsed)
 		}
 		found = parsed
 	}
@@ -109,6 +112,19 @@ func (b *Backend) stored(id workflow.RunID) (*run, error) {
 		return found, nil
 	}
 	return nil, &engine.UnknownRunError{ID: id.String()}
+}
+
+// Pending implements engine.Reader.
+func (b *Backend) Pending(ctx context.Context, id workflow.RunID) (engine.PendingView, error) {
+	if err := b.lock(ctx); err != nil {
+		return engine.PendingView{}, fmt.Errorf("read what run %s waits for: %w", id, err)
+	}
+	defer b.mutex.Unlock()
+	r, err := b.stored(id)
+	if err != nil {
+		return engine.PendingView{}, err
+	}
+	return engine.PendingView{Orchestrated: b.writer != nil, Groups: r.options.Groups, After: r.options.After}, nil
 }
 
 // TaskRuns implements engine.Reader.

@@ -33,8 +33,6 @@ func (b *Backend) Cancel(ctx context.Context, run workflow.RunID, actor string) 
 func (b *Backend) Command(ctx context.Context, run workflow.RunID, command engine.Command) error {
 	view, err := b.FindRun(ctx, run.String())
 	switch {
-	case errors.Is(err, engine.ErrNotFound):
-		return b.goneOrUnknown(ctx, run, err)
 	case err != nil:
 		return err
 	case view.Status.Ended() && !command.Kind.OfEnded():
@@ -68,7 +66,7 @@ func ended(run *engine.RunView) error {
 }
 
 func gone(run string) error {
-	return fmt.Errorf("run %s %w: retention has dropped what is needed of it; start a new run", run, engine.ErrGone)
+	return fmt.Errorf("run %s %w: retention has dropped it, or what is needed of it; start a new run", run, engine.ErrGone)
 }
 
 // tell puts a message about a run into its bucket's mailbox.

@@ -53,7 +53,7 @@ func TestOwnJobs(t *testing.T) {
 	w.eventually("the partition ahead is made", func() bool { return slices.Contains(w.partitionNames("runs"), last) })
 	w.eventually("the old run is gone", func() bool {
 		_, err := w.backend.FindRun(w.ctx, old.String())
-		return errors.Is(err, engine.ErrNotFound)
+		return errors.Is(err, engine.ErrGone)
 	})
 	w.eventually("the old agent is gone", func() bool { return ask[int](w, "SELECT count(*) FROM cyclonetix__state.agents") == 0 })
 }

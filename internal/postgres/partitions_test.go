@@ -242,7 +242,7 @@ func TestDropPartitions(t *testing.T) {
 	w.must(w.backend.cleanup(w.ctx, policy), "clean up")
 	for id, there := range map[workflow.RunID]bool{live: true, done: false, kept: true} {
 		_, err := w.backend.FindRun(w.ctx, id.String())
-		if there != (err == nil) || !there && !errors.Is(err, engine.ErrNotFound) {
+		if there != (err == nil) || !there && !errors.Is(err, engine.ErrGone) {
 			t.Errorf("run %s: %v", id, err)
 		}
 	}
@@ -268,7 +268,7 @@ func TestDropPartitions(t *testing.T) {
 	w.exec("DELETE FROM cyclonetix__state.live_runs")
 	w.must(w.backend.DropPartitions(w.ctx, before), "drop partitions")
 	w.must(w.backend.cleanup(w.ctx, policy), "clean up")
-	if _, err := w.backend.FindRun(w.ctx, live.String()); !errors.Is(err, engine.ErrNotFound) {
+	if _, err := w.backend.FindRun(w.ctx, live.String()); !errors.Is(err, engine.ErrGone) {
 		t.Errorf("the run that was live: %v", err)
 	}
 	if specs := askAll[string](w, "SELECT task_id FROM cyclonetix__state.task_specs ORDER BY 1"); !slices.Equal(specs, []string{"old kept"}) {

@@ -40,7 +40,7 @@ func (b *Backend) FindRun(ctx context.Context, id string) (engine.RunView, error
 	}
 	row, err := b.queries.GetRunView(ctx, b.on(b.pool), db.UUID(run))
 	if errors.Is(err, pgx.ErrNoRows) {
-		return engine.RunView{}, &engine.UnknownRunError{ID: id}
+		return engine.RunView{}, b.goneOrUnknown(ctx, run, &engine.UnknownRunError{ID: id})
 	}
 	if err != nil {
 		return engine.RunView{}, fmt.Errorf("read run %s: %w", id, interpretError(err))

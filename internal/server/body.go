@@ -36,7 +36,11 @@ func readOptionalBody(c echo.Context, into any) error {
 	return decodeBody(body, into)
 }
 
+// bodyOf gives the body of a request that has all it says there, and nothing in its query.
 func bodyOf(c echo.Context) ([]byte, error) {
+	if q := readQuery(c); q.err != nil {
+		return nil, q.err
+	}
 	body, err := io.ReadAll(c.Request().Body)
 	if err == nil {
 		return body, nil

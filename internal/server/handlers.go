@@ -142,10 +142,16 @@ func (h *handlers) run(c echo.Context) error {
 }
 
 func (h *handlers) graph(c echo.Context) error {
+	if q := readQuery(c); q.err != nil {
+		return q.err
+	}
 	return answer(c)(h.service.Graph(c.Request().Context(), id(c)))
 }
 
 func (h *handlers) cancelRun(c echo.Context) error {
+	if err := readOptionalBody(c, &struct{}{}); err != nil {
+		return err
+	}
 	return answer(c)(h.service.CancelRun(c.Request().Context(), id(c)))
 }
 

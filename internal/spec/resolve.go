@@ -330,14 +330,14 @@ func (s *scope) random(b *binding, argument string) (workflow.Value, bool, error
 	return workflow.StringValue(randomText(macros.Seed, place, length)), true, nil
 }
 
-// secretVariables begins the names of the agent's variables that hold secrets, which are to be had as such alone.
-const secretVariables = "CYCLO_SECRET_" //nolint:gosec // a name
+// SecretVariables begins the names of the agent's variables that hold secrets, which are to be had as such alone.
+const SecretVariables = "CYCLO_SECRET_" //nolint:gosec // a name
 
 func (s *scope) agentVariable(name string) (workflow.Value, bool, error) {
 	switch {
 	case !envName.MatchString(name):
 		return null, false, errors.New("this is no name of an environment variable")
-	case strings.HasPrefix(name, secretVariables):
+	case strings.HasPrefix(name, SecretVariables):
 		return null, false, errors.New("secrets are named as ${secret:NAME}")
 	case s.lookups.Env == nil:
 		return null, false, s.notYet()

@@ -101,6 +101,7 @@ var taskFields = []field[taskDraft]{
 	{
 		name: "approval", form: mapForm(approvalFields), about: "Makes the task wait for a person before it is queued.",
 		read: func(v value, t *taskDraft) {
+			t.at.approval = v.place()
 			t.Approval = new(workflow.Approval)
 			readFields(v, "approval", approvalFields, t.Approval)
 		},
