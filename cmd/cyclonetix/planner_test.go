@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cyclonetix/cyclonetix/internal/config"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/language"
 	"github.com/cyclonetix/cyclonetix/internal/memory"
@@ -31,7 +30,7 @@ func (f *failing) Revision(ctx context.Context) (int64, error) {
 func TestPlannerTellsWhatPasses(t *testing.T) {
 	t.Parallel()
 	backend := &failing{Backend: memory.New(memory.Options{})}
-	plan := newPlanner(backend, language.New(backend), &config.Config{}).PlanDate
+	plan := newPlanner(backend, language.New(backend)).PlanDate
 	date := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	if _, err := plan(t.Context(), "nothing", date); !errors.Is(err, orchestrator.ErrUnplannable) {
 		t.Errorf("a DAG that is not there gives %v", err)
