@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -303,11 +302,4 @@ func orZero(at *time.Time) time.Time {
 		return time.Time{}
 	}
 	return at.UTC()
-}
-
-// classCache knows the numbers of the classes.
-type classCache struct {
-	mutex   sync.Mutex
-	numbers map[engine.Class]int32
-	classes map[int32]engine.Class
 }
