@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -110,7 +111,7 @@ func execPSQL(psql, target, schema string, args []string) error {
 	if password != "" {
 		variables = append(variables, "PGPASSWORD="+password)
 	}
-	environment := append(variables, os.Environ()...) // psql takes the first of two
+	environment := slices.Concat(variables, os.Environ()) // psql takes the first of two
 	arguments := append([]string{"psql", "--dbname", target}, args...)
 	if err := syscall.Exec(psql, arguments, environment); err != nil {
 		return fmt.Errorf("start %s: %w", psql, err)
