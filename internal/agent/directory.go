@@ -32,6 +32,7 @@ type directories struct {
 	attempts string // of this process
 	cleanup  bool
 	logger   *slog.Logger
+	opened   *os.File // attempts
 	lock     *os.File // held as long as this process uses attempts
 	stop     chan struct{}
 	swept    chan struct{}
@@ -85,6 +86,9 @@ func newDirectories(root string, cleanup bool, logger *slog.Logger) (*directorie
 	}
 	if d.attempts, err = os.MkdirTemp(d.parent, strconv.Itoa(os.Getpid())+"-"); err != nil {
 		return nil, fmt.Errorf("make the agent's work folder: %w", err)
+	}
+	if d.opened, err = os.Open(d.attempts); err != nil {
+		return nil, fmt.Errorf("open the agent's work folder: %w", err)
 	}
 	if d.lock, err = lockFolder(d.attempts); err != nil {
 		return nil, fmt.Errorf("lock the agent's work folder: %w", err)
@@ -272,6 +276,7 @@ func (d *directories) close(limit time.Duration) {
 			d.removeAll(d.attempts)
 		}
 		_ = d.lock.Close()
+		_ = d.opened.Close()
 	}()
 	select {
 	case <-done:

@@ -415,7 +415,7 @@ func TestReportIsRepeated(t *testing.T) {
 	}
 }
 
-// While reports fail the agent claims no more than it has slots for.
+// While reports fail the agent claims nothing.
 func TestNoClaimsWhileReportsFail(t *testing.T) {
 	c := newCluster()
 	c.fault = func(call string) (error, bool) {
@@ -428,11 +428,13 @@ func TestNoClaimsWhileReportsFail(t *testing.T) {
 	for range 100 {
 		c.submit(shell("true"))
 	}
-	tries := 0
+	tries, held := 0, 0
 	c.mu.Lock()
 	c.fault = func(call string) (error, bool) {
 		if call == "report" {
-			tries++
+			if tries++; tries == 2 { // a claim may have been under way at the first
+				held = len(c.holds)
+			}
 			return errDown, false
 		}
 		return nil, false
@@ -440,8 +442,8 @@ func TestNoClaimsWhileReportsFail(t *testing.T) {
 	c.mu.Unlock()
 	c.wait(t, "some tries", func() bool { return tries >= 5 })
 	c.mu.Lock()
-	if n := len(c.holds); n > 50 {
-		t.Errorf("%d tasks are held although nothing can be reported", n)
+	if n := len(c.holds); n > held {
+		t.Errorf("%d tasks are held, and %d more, although nothing can be reported", held, n-held)
 	}
 	c.mu.Unlock()
 	c.setFault(nil)

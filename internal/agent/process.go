@@ -72,17 +72,17 @@ func (r *processRunner) run(t *task) outcome {
 		out = refused(t, err)
 		values.sensitive.result(&out.result)
 	default:
-		out = r.attend(t, process, values.sensitive, results)
+		out = r.attend(t, process, values.sensitive, &dir, results)
 	}
 	out.cleanUp = func() {
-		a.dirs.removeResults(results)
+		a.dirs.removeResults(&dir, results)
 		a.dirs.put(t.Member, dir, l.stopping)
 	}
 	return out
 }
 
 // attend reads what the process prints, ends it when it must end, and says how it ended.
-func (r *processRunner) attend(t *task, process *keeper.Process, sensitive *secrets, results string) outcome {
+func (r *processRunner) attend(t *task, process *keeper.Process, sensitive *secrets, dir *directory, results string) outcome {
 	log := newTaskLog(r.life.logs, t, r.life.agent.options.LogBytes)
 	log.hide(sensitive)
 	timeout := r.timeout(t.Spec)
@@ -113,7 +113,7 @@ func (r *processRunner) attend(t *task, process *keeper.Process, sensitive *secr
 		out.fate, out.result.Started = returned, true
 	default:
 		out.result = ending(by, exit.Code, exit.Signal, timeout, log.lastLine())
-		if by == notStopped && exit.Signal == 0 {
+		if by == notStopped && exit.Signal == 0 && r.life.agent.dirs.mayHaveResults(dir) {
 			readResults(t, results, &out.result)
 		}
 		if sensitive.result(&out.result) {

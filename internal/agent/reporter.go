@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
@@ -22,7 +23,7 @@ const (
 
 	// linger is how long a report waits for company while tasks wait for a slot here: nobody is kept from
 	// starting then, and a commit for each end would take processor time from the tasks.
-	linger = 20 * time.Millisecond
+	linger = 40 * time.Millisecond
 )
 
 // leaving is a task that leaves the agent, with what is to be told of it.
@@ -42,6 +43,8 @@ type reporter struct {
 	lose     func(error) // called when the session says that the agent is lost
 	reported func()      // called after each report that was stored
 	crowded  func() bool // tells whether tasks wait for a slot
+
+	lingering atomic.Bool
 
 	wake chan struct{}
 	quit chan struct{} // closed: send what there is, and end
@@ -84,7 +87,9 @@ func (r *reporter) add(tasks ...leaving) {
 		r.addLocked(&tasks[i])
 	}
 	r.mu.Unlock()
-	signal(r.wake)
+	if !r.lingering.Load() || !r.crowded() { // else its time comes soon enough, and waking it costs as much as a report
+		signal(r.wake)
+	}
 }
 
 func (r *reporter) addLocked(l *leaving) {
@@ -194,6 +199,8 @@ func (r *reporter) gather(ctx context.Context) {
 	if !r.crowded() {
 		return
 	}
+	r.lingering.Store(true)
+	defer r.lingering.Store(false)
 	over := time.NewTimer(linger)
 	defer over.Stop()
 	for r.crowded() {

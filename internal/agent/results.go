@@ -25,9 +25,16 @@ func (d *directories) resultFiles(dir *directory) string {
 	return dir.path + "." + strconv.FormatUint(d.results.Add(1), 10)
 }
 
-// removeResults removes the result files, if there are any.
-func (d *directories) removeResults(results string) {
-	if !d.cleanup {
+// mayHaveResults tells whether anybody has made or removed anything beside the folders since the attempt took its own. Most tasks give
+// no result, and one look at the time of the folder that all are in is cheaper than four for their files.
+func (d *directories) mayHaveResults(dir *directory) bool {
+	info, err := d.opened.Stat()
+	return err != nil || dir.taken.Sub(info.ModTime()) <= coarseTime
+}
+
+// removeResults removes the result files of an attempt, if there are any.
+func (d *directories) removeResults(dir *directory, results string) {
+	if !d.cleanup || !d.mayHaveResults(dir) {
 		return
 	}
 	for _, path := range [2]string{results + outputSuffix, results + evaluationSuffix} {
