@@ -263,7 +263,7 @@ func (q *Queries) ListEventViews(ctx context.Context, db DBTX, runID UUID) ([]Li
 
 const listOutcomeViews = `-- name: ListOutcomeViews :many
 SELECT v.run_id, v.run_uuid, v.dag_id, v.by_outcome, v.status, v.task_count, v.completed_tasks, v.failed_tasks, v.created_at, v.start_time, v.end_time, v.cancel_time, v.reason, v.context, v.revision, v.actor, v.cause, v.logical_date, v.rerun_of, v.rerun_of_id, v.request FROM cyclonetix.runs v
-WHERE v.run_uuid = ANY (ARRAY(
+WHERE v.run_uuid >= $1::uuid AND v.run_uuid = ANY (ARRAY(
     SELECT r.run_id FROM cyclonetix__state.runs r
     WHERE r.by_outcome AND r.run_id >= $1::uuid
     ORDER BY r.run_id DESC LIMIT $2))

@@ -1,9 +1,11 @@
 -- What a rerun needs to know of the run that it repeats. compatible_from stays: a program that knows nothing of this writes
 -- rows without it, which are read as those from before.
 
+-- First what reads all rows: while it is built, runs can be read; nobody starts one.
+CREATE INDEX runs_by_outcome ON cyclonetix__state.runs (run_id) WHERE by_outcome;
+
 -- What was asked for when the run was started, beside its parameters and environment; null for a run from before.
 ALTER TABLE cyclonetix__state.runs ADD COLUMN request json;
-CREATE INDEX runs_by_outcome ON cyclonetix__state.runs (run_id) WHERE by_outcome;
 
 -- The evaluation point that changed the values; null for a change from before, which may be of several.
 ALTER TABLE cyclonetix__state.run_updates ADD COLUMN node integer CHECK (node >= 0);

@@ -13,7 +13,7 @@ ORDER BY run_uuid DESC LIMIT @most OFFSET @skip;
 -- name: ListOutcomeViews :many
 -- The newest runs by outcome, which have an index: they may be few among many.
 SELECT v.* FROM cyclonetix.runs v
-WHERE v.run_uuid = ANY (ARRAY(
+WHERE v.run_uuid >= @since::uuid AND v.run_uuid = ANY (ARRAY(
     SELECT r.run_id FROM cyclonetix__state.runs r
     WHERE r.by_outcome AND r.run_id >= @since::uuid
     ORDER BY r.run_id DESC LIMIT @most))

@@ -35,7 +35,14 @@ func (d *Direct) waitsFor(ctx context.Context, run *engine.RunView) (string, err
 		if err != nil {
 			return "", err
 		}
-		if !dates[0].Succeeded {
+		// A date that has no run is passed over: then it is the newest one that has.
+		if before := dates[0].Latest; !dates[0].Succeeded && !before.IsZero() && !before.Equal(pending.After) {
+			pending.After = before
+			if dates, err = d.backend.Dates(ctx, []engine.LogicalDate{{DAG: run.DAG, Date: before}}); err != nil {
+				return "", err
+			}
+		}
+		if !dates[0].Succeeded && !dates[0].Latest.IsZero() {
 			return fmt.Sprintf("a success of the run for %s (depends_on_past)", pending.After.UTC().Format(time.RFC3339)), nil
 		}
 	}

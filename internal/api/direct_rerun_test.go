@@ -475,3 +475,19 @@ func TestRerunOfAPointThatWasNotHeard(t *testing.T) {
 		}
 	}
 }
+
+// A request that comes twice is answered with the run that it made, also when that repeats one with an id of its own.
+func TestRerunAskedForTwice(t *testing.T) {
+	t.Parallel()
+	b := ended(t, "end", true, "top completed", "end failed")
+	b.answer.Existing = true
+	b.run.RerunOf, b.run.RerunOfName = b.run.ID, "mine"
+	direct := newDirect(b)
+	if again, err := direct.Rerun(t.Context(), "mine", &api.Rerun{IdempotencyKey: "k"}); err != nil || !again.Existing {
+		t.Errorf("it gives %+v, %v", again, err)
+	}
+	b.run.RerunOf = workflow.RunID{1}
+	if _, err := direct.Rerun(t.Context(), "mine", &api.Rerun{IdempotencyKey: "k"}); err == nil {
+		t.Error("a key that was used for another run is taken")
+	}
+}

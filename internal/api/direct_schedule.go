@@ -121,11 +121,11 @@ func (d *Direct) existing(ctx context.Context, asked *order, submission *engine.
 	if err != nil {
 		return nil, err
 	}
-	rerunOf := ""
-	if !submission.RerunOf.IsZero() {
-		rerunOf = submission.RerunOf.String()
+	view, err := d.backend.FindRun(ctx, made.ID.String())
+	if err != nil {
+		return nil, d.explain(ctx, "find run "+run.RunID, err)
 	}
-	if run.ByOutcome != (submission.DAG == "") || run.DAGID != submission.DAG+submission.Task || run.RerunOf != rerunOf ||
+	if run.ByOutcome != (submission.DAG == "") || run.DAGID != submission.DAG+submission.Task || view.RerunOf != submission.RerunOf ||
 		submission.Name != "" && submission.Name != run.RunID {
 		return nil, &Error{
 			Status: http.StatusUnprocessableEntity, Code: CodeInvalid,

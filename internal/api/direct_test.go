@@ -44,6 +44,7 @@ type backend struct {
 	given       workflow.RunValues
 	updates     []workflow.PointUpdate
 	since       time.Time // of what was asked for last
+	latest      time.Time // the newest logical date that has a run; zero for any
 	events      []engine.EventView
 	onQuietLog  func(*backend) // when a log has no more to give
 }
@@ -54,8 +55,15 @@ func (b *backend) Pending(context.Context, workflow.RunID) (engine.PendingView, 
 	return b.pending, b.err
 }
 
-func (b *backend) Dates(context.Context, []engine.LogicalDate) ([]engine.DateState, error) {
-	return []engine.DateState{{Succeeded: b.succeeded}}, b.err
+func (b *backend) Dates(_ context.Context, dates []engine.LogicalDate) ([]engine.DateState, error) {
+	states := make([]engine.DateState, len(dates))
+	for i, date := range dates {
+		states[i] = engine.DateState{Succeeded: b.succeeded, Latest: date.Date}
+		if !b.latest.IsZero() && date.Date.After(b.latest) {
+			states[i] = engine.DateState{Latest: b.latest}
+		}
+	}
+	return states, b.err
 }
 
 func (b *backend) Revision(context.Context) (int64, error) { return b.revision, b.err }

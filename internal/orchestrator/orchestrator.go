@@ -118,10 +118,13 @@ func (o *Orchestrator) work(ctx context.Context, writers []engine.Writer) error 
 func closeAll(ctx context.Context, writers []engine.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	var failures []error
-	for _, writer := range writers {
-		failures = append(failures, writer.Close(ctx))
+	// Side by side: each may have to wait for a commit that hangs.
+	failures := make([]error, len(writers))
+	var closing sync.WaitGroup
+	for i, writer := range writers {
+		closing.Go(func() { failures[i] = writer.Close(ctx) })
 	}
+	closing.Wait()
 	return errors.Join(failures...)
 }
 

@@ -325,8 +325,9 @@ func (b *bell) hear(payload string) {
 		return
 	}
 	if number, ok := strings.CutPrefix(payload, "m"); ok && b.writers != nil {
-		if bucket, err := strconv.Atoi(number); err == nil {
-			b.writers.ring(bucket)
+		// Anybody may notify, so it may be anything.
+		if bucket, err := strconv.ParseUint(number, 10, 12); err == nil {
+			b.writers.ring(int(bucket)) //nolint:gosec // 12 bits
 		}
 	}
 }

@@ -271,7 +271,8 @@ func known(row *db.ReadMailRow) bool {
 	return false
 }
 
-// unpackReports unpacks the reports among messages that were not given yet, by row. One that is damaged is empty, and the
+// unpackReports unpacks the reports among messages that were not given yet, by row. One that is damaged is empty, and, where its
+// beginning still tells whose it is, the
 // registration of its agent is ended: what the report said is lost, and as long as the agent lived, the deliveries that it
 // spoke of would be taken for running. So they are rescued, and the agent registers anew.
 func (w *Writer) unpackReports(ctx context.Context, rows []db.ReadMailRow) ([]*engine.Report, error) {

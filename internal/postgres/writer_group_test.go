@@ -181,3 +181,16 @@ func TestTickOfADeadWriter(t *testing.T) {
 		t.Errorf("%d writers are left", left)
 	}
 }
+
+// Whoever may connect may notify, of anything.
+func TestRingsOfNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	writers := w.pair()
+	for _, payload := range []string{"m-1", "m", "mx", "m4096", "m99999999999999999999", "m1.5", "", "?"} {
+		w.backend.bell.hear(payload)
+	}
+	hush(writers[1].Wake())
+	w.backend.bell.hear("m1")
+	w.hears(writers[1].Wake(), "what is heard after them")
+}
