@@ -174,7 +174,7 @@ func (c *Catalog) shelve(kind Kind, definitions []Definition) shelf {
 	s.index = make(map[string]int32, len(order))
 	for _, i := range order {
 		definition := &definitions[i]
-		if first, ok := s.index[definition.ID]; ok {
+		if first := int32(len(s.definitions)) - 1; first >= 0 && s.definitions[first].ID == definition.ID { //nolint:gosec // bounded
 			s.withhold(first, c.problem(definition, definition.places().id, nil,
 				"%s %q is defined twice: first at %s", kind.noun(), definition.ID, s.definitions[first].where()))
 			continue

@@ -70,6 +70,9 @@ func (c *Catalog) checkParents(vertex int32) {
 // findVariants finds the variants that tasks depend on, but for those of which the task or the set is not usable.
 func (c *Catalog) findVariants() {
 	c.names = make(map[string]int32)
+	if len(c.sets.definitions) == 0 {
+		return // there are no variants
+	}
 	for i := range c.tasks.definitions {
 		if c.tasks.definitions[i].Broken {
 			continue
