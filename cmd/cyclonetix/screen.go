@@ -43,6 +43,8 @@ func (s *screen) show(run *api.Run, now time.Time) {
 	s.drawing.Send(frame(strings.Join(lines, "\n") + "\n")) // the last line is cleared at the end
 }
 
+func (s *screen) silent() { s.drawing.Send(missed(s.paint(s.err, yellow, "  "+noAnswer))) }
+
 // close leaves the last frame on the screen.
 func (s *screen) close() {
 	s.drawing.Quit()
@@ -52,13 +54,21 @@ func (s *screen) close() {
 // frame is what is to be seen, and the message to show it.
 type frame string
 
+// missed is the message to show a line below what was seen last.
+type missed string
+
 // Init implements tea.Model.
 func (f frame) Init() tea.Cmd { return nil }
 
 // Update implements tea.Model.
 func (f frame) Update(message tea.Msg) (tea.Model, tea.Cmd) {
-	if next, ok := message.(frame); ok {
+	switch next := message.(type) {
+	case frame:
 		return next, nil
+	case missed:
+		if line := string(next) + "\n"; !strings.HasSuffix(string(f), line) {
+			f += frame(line)
+		}
 	}
 	return f, nil
 }

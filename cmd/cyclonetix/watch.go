@@ -27,6 +27,8 @@ const (
 func (p *program) watch(ctx context.Context, service api.Service, id string) (*api.Run, error) {
 	var view interface {
 		show(run *api.Run, now time.Time)
+		// silent tells that there is no answer, so that what is seen may not be what is.
+		silent()
 		close()
 	} = &transitions{program: p, states: map[string]shown{}}
 	if isTerminal(p.err) {
@@ -37,7 +39,7 @@ func (p *program) watch(ctx context.Context, service api.Service, id string) (*a
 	var lastAnswer time.Time
 	for pause := firstPause; ; pause = min(pause*5/4, watchPause) {
 		begin := time.Now()
-		run, err := service.Run(ctx, id, api.Include{Tasks: true})
+		run, err := lookAt(ctx, service, id, view.silent)
 		switch {
 		case ctx.Err() != nil:
 			closeView()
@@ -46,7 +48,9 @@ func (p *program) watch(ctx context.Context, service api.Service, id string) (*a
 			return nil, statusError(exitInterrupted)
 		case err != nil && (!unanswered(err) || lastAnswer.IsZero() || begin.Sub(lastAnswer) > patience):
 			return nil, err
-		case err == nil:
+		case err != nil:
+			view.silent()
+		default:
 			lastAnswer = begin
 			view.show(run, begin)
 			if run.Status.Ended() {
@@ -55,6 +59,27 @@ func (p *program) watch(ctx context.Context, service api.Service, id string) (*a
 		}
 		sleep(ctx, restAfter(time.Since(begin), pause))
 	}
+}
+
+// silence is the time after which an answer is missed.
+const silence = 3 * time.Second
+
+// lookAt asks for the run, and tells when the answer lets itself be waited for.
+func lookAt(ctx context.Context, service api.Service, id string, silent func()) (run *api.Run, err error) {
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		run, err = service.Run(ctx, id, api.Include{Tasks: true})
+	}()
+	missed := time.NewTimer(silence)
+	defer missed.Stop()
+	select {
+	case <-answered:
+	case <-missed.C:
+		silent()
+		<-answered
+	}
+	return run, err
 }
 
 // unanswered tells that a server or backend did not answer, which may pass.
@@ -166,11 +191,23 @@ type transitions struct {
 
 	run    workflow.RunStatus
 	begun  bool
+	missed bool             // there was no answer, and that was told
 	waits  string           // what the run was last seen to wait for
 	states map[string]shown // by task run
 }
 
+// noAnswer is told while a run is watched.
+const noAnswer = "the server does not answer; trying again"
+
+func (t *transitions) silent() {
+	if !t.missed {
+		t.talk("%s", noAnswer)
+	}
+	t.missed = true
+}
+
 func (t *transitions) show(run *api.Run, now time.Time) {
+	t.missed = false
 	if !t.begun || run.Status != t.run && !run.Status.Ended() {
 		t.line(now, fmt.Sprintf("run %s of %s", run.RunID, run.DAGID), run.Status.String())
 		t.begun = true
