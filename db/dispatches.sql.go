@@ -17,7 +17,8 @@ WITH me AS MATERIALIZED (
     FROM cyclonetix__state.agents a
     WHERE a.incarnation = $4 AND a.status = 'live'
       AND EXISTS (SELECT FROM cyclonetix__state.dispatch_classes c,
-                       LATERAL (SELECT FROM cyclonetix__state.dispatches o WHERE o.class = c.class AND o.claimed_by IS NULL LIMIT 1) o
+                       LATERAL (SELECT FROM cyclonetix__state.dispatches o
+                                WHERE o.class = c.class AND o.priority = ANY ('{1,2,3,4}') AND o.id >= $5 AND o.claimed_by IS NULL LIMIT 1) o
                   WHERE (a.queues = '{}' OR c.queue = ANY (a.queues)) AND c.requires <@ a.tags)
     FOR SHARE
 ), pick AS MATERIALIZED (
@@ -26,10 +27,13 @@ WITH me AS MATERIALIZED (
     SELECT d.id, d.class, d.n, d.priority, d.reply_to, d.queued_at, d.runs, d.dags, d.versions, d.specs, d.members,
            me.want, me.slack, me.claim_time
     FROM me, cyclonetix__state.dispatch_classes c,
-         LATERAL (SELECT o.id, o.class, o.n, o.priority, o.reply_to, o.queued_at, o.runs, o.dags, o.versions, o.specs, o.members
-                  FROM cyclonetix__state.dispatches o
-                  WHERE o.class = c.class AND o.claimed_by IS NULL
-                  ORDER BY o.priority, o.id LIMIT $5 FOR UPDATE SKIP LOCKED) d
+         LATERAL (SELECT p.id, p.class, p.n, p.priority, p.reply_to, p.queued_at, p.runs, p.dags, p.versions, p.specs, p.members
+                  FROM (VALUES (1), (2), (3), (4)) AS of (priority),
+                       LATERAL (SELECT o.id, o.class, o.n, o.priority, o.reply_to, o.queued_at, o.runs, o.dags, o.versions, o.specs, o.members
+                                FROM cyclonetix__state.dispatches o
+                                WHERE o.class = c.class AND o.priority = of.priority AND o.id >= $5 AND o.claimed_by IS NULL
+                                ORDER BY o.id LIMIT $6 FOR UPDATE SKIP LOCKED) p
+                  LIMIT $6) d
     WHERE (me.queues = '{}' OR c.queue = ANY (me.queues)) AND c.requires <@ me.tags
 ), ranked AS MATERIALIZED (
     SELECT p.id, p.class, p.n, p.priority, p.reply_to, p.queued_at, p.runs, p.dags, p.versions, p.specs, p.members,
@@ -63,11 +67,12 @@ ORDER BY t.priority, t.id
 `
 
 type ClaimDispatchesParams struct {
-	Want  int32
-	Slack int32
-	After time.Time
-	Agent int64
-	Most  int32
+	Want   int32
+	Slack  int32
+	After  time.Time
+	Agent  int64
+	FromID int64
+	Most   int32
 }
 
 type ClaimDispatchesRow struct {
@@ -86,13 +91,17 @@ type ClaimDispatchesRow struct {
 // The claim is the lease. "me" holds the agent's row in share mode, so that declaring the agent dead waits for this
 // claim or defeats it; "pick" must refer to it, or it would never run. When there is nothing to take,
 // nothing is locked and so nothing is written. ARRAY(...) makes the updates look up by key. The time is later
-// than that of the agent's last claim, whatever the clock does: ListClaimedAfter rests on it.
+// than that of the agent's last claim, whatever the clock does: ListClaimedAfter rests on it. Nothing below from_id
+// is open any more (FindOpenDispatches): the index is entered there, one priority after the other, and not at entries
+// of deliveries that are gone and that an old snapshot keeps. No ORDER BY stands around the priorities: it would read
+// and lock all four of them, and a nested loop goes through them as they are listed.
 func (q *Queries) ClaimDispatches(ctx context.Context, db DBTX, arg ClaimDispatchesParams) ([]ClaimDispatchesRow, error) {
 	rows, err := db.Query(ctx, claimDispatches,
 		arg.Want,
 		arg.Slack,
 		arg.After,
 		arg.Agent,
+		arg.FromID,
 		arg.Most,
 	)
 	if err != nil {
@@ -153,6 +162,33 @@ func (q *Queries) EnsureClass(ctx context.Context, db DBTX, arg EnsureClassParam
 	var class int32
 	err := row.Scan(&class)
 	return class, err
+}
+
+const findOpenDispatches = `-- name: FindOpenDispatches :one
+SELECT pg_snapshot_xmin(now_at)::xid8 AS xmin, pg_snapshot_xmax(now_at)::xid8 AS xmax,
+       coalesce((SELECT o.id FROM cyclonetix__state.dispatches o ORDER BY o.id DESC LIMIT 1), 0)::bigint AS newest,
+       coalesce((SELECT o.id FROM cyclonetix__state.dispatches o WHERE o.id >= $1 AND o.claimed_by IS NULL ORDER BY o.id LIMIT 1), 0)::bigint AS oldest_open
+FROM pg_current_snapshot() AS now_at
+`
+
+type FindOpenDispatchesRow struct {
+	Xmin       uint64
+	Xmax       uint64
+	Newest     int64
+	OldestOpen int64
+}
+
+// Where claims may begin: see claimMark. Both look-ups pass what has gone since from_id, and no more.
+func (q *Queries) FindOpenDispatches(ctx context.Context, db DBTX, fromID int64) (FindOpenDispatchesRow, error) {
+	row := db.QueryRow(ctx, findOpenDispatches, fromID)
+	var i FindOpenDispatchesRow
+	err := row.Scan(
+		&i.Xmin,
+		&i.Xmax,
+		&i.Newest,
+		&i.OldestOpen,
+	)
+	return i, err
 }
 
 const insertDispatch = `-- name: InsertDispatch :one

@@ -229,9 +229,9 @@ SELECT clock_timestamp()::timestamptz AS now,
        EXISTS (SELECT FROM unnest($2::smallint[]) AS u (bucket),
                     LATERAL (SELECT FROM cyclonetix__state.timers t
                              WHERE t.bucket = u.bucket AND t.due <= now() + interval '1 second' LIMIT 1) t)::boolean AS timers_due,
-       EXISTS (SELECT FROM cyclonetix__state.dispatches d
+       ($5::boolean AND EXISTS (SELECT FROM cyclonetix__state.dispatches d
                WHERE d.claimed_by IS NOT NULL AND NOT d.lost
-                 AND NOT EXISTS (SELECT FROM cyclonetix__state.agents a WHERE a.incarnation = d.claimed_by AND a.status = 'live'))::boolean AS orphans,
+                 AND NOT EXISTS (SELECT FROM cyclonetix__state.agents a WHERE a.incarnation = d.claimed_by AND a.status = 'live')))::boolean AS orphans,
        (SELECT coalesce(json_agg(json_build_object(
                    'incarnation', a.incarnation, 'agent_id', a.agent_id, 'queues', a.queues, 'tags', a.tags, 'slots', a.slots,
                    'version', a.version, 'heartbeat_interval_ms', a.heartbeat_interval_ms, 'process', a.process,
@@ -246,6 +246,7 @@ type TickParams struct {
 	Buckets  []int16
 	MarkXids []uint64
 	MarkIds  []int64
+	Sweep    bool
 }
 
 type TickRow struct {
@@ -266,6 +267,7 @@ func (q *Queries) Tick(ctx context.Context, db DBTX, arg TickParams) (TickRow, e
 		arg.Buckets,
 		arg.MarkXids,
 		arg.MarkIds,
+		arg.Sweep,
 	)
 	var i TickRow
 	err := row.Scan(

@@ -45,14 +45,18 @@ WHERE id = ANY (@ids::bigint[]) AND lost;
 -- The claim is the lease. "me" holds the agent's row in share mode, so that declaring the agent dead waits for this
 -- claim or defeats it; "pick" must refer to it, or it would never run. When there is nothing to take,
 -- nothing is locked and so nothing is written. ARRAY(...) makes the updates look up by key. The time is later
--- than that of the agent's last claim, whatever the clock does: ListClaimedAfter rests on it.
+-- than that of the agent's last claim, whatever the clock does: ListClaimedAfter rests on it. Nothing below from_id
+-- is open any more (FindOpenDispatches): the index is entered there, one priority after the other, and not at entries
+-- of deliveries that are gone and that an old snapshot keeps. No ORDER BY stands around the priorities: it would read
+-- and lock all four of them, and a nested loop goes through them as they are listed.
 WITH me AS MATERIALIZED (
     SELECT a.incarnation, a.queues, a.tags, @want::integer AS want, @slack::integer AS slack,
            cyclonetix__state.now_after(@after) AS claim_time
     FROM cyclonetix__state.agents a
     WHERE a.incarnation = @agent AND a.status = 'live'
       AND EXISTS (SELECT FROM cyclonetix__state.dispatch_classes c,
-                       LATERAL (SELECT FROM cyclonetix__state.dispatches o WHERE o.class = c.class AND o.claimed_by IS NULL LIMIT 1) o
+                       LATERAL (SELECT FROM cyclonetix__state.dispatches o
+                                WHERE o.class = c.class AND o.priority = ANY ('{1,2,3,4}') AND o.id >= @from_id AND o.claimed_by IS NULL LIMIT 1) o
                   WHERE (a.queues = '{}' OR c.queue = ANY (a.queues)) AND c.requires <@ a.tags)
     FOR SHARE
 ), pick AS MATERIALIZED (
@@ -61,10 +65,13 @@ WITH me AS MATERIALIZED (
     SELECT d.id, d.class, d.n, d.priority, d.reply_to, d.queued_at, d.runs, d.dags, d.versions, d.specs, d.members,
            me.want, me.slack, me.claim_time
     FROM me, cyclonetix__state.dispatch_classes c,
-         LATERAL (SELECT o.id, o.class, o.n, o.priority, o.reply_to, o.queued_at, o.runs, o.dags, o.versions, o.specs, o.members
-                  FROM cyclonetix__state.dispatches o
-                  WHERE o.class = c.class AND o.claimed_by IS NULL
-                  ORDER BY o.priority, o.id LIMIT @most FOR UPDATE SKIP LOCKED) d
+         LATERAL (SELECT p.*
+                  FROM (VALUES (1), (2), (3), (4)) AS of (priority),
+                       LATERAL (SELECT o.id, o.class, o.n, o.priority, o.reply_to, o.queued_at, o.runs, o.dags, o.versions, o.specs, o.members
+                                FROM cyclonetix__state.dispatches o
+                                WHERE o.class = c.class AND o.priority = of.priority AND o.id >= @from_id AND o.claimed_by IS NULL
+                                ORDER BY o.id LIMIT @most FOR UPDATE SKIP LOCKED) p
+                  LIMIT @most) d
     WHERE (me.queues = '{}' OR c.queue = ANY (me.queues)) AND c.requires <@ me.tags
 ), ranked AS MATERIALIZED (
     SELECT p.id, p.class, p.n, p.priority, p.reply_to, p.queued_at, p.runs, p.dags, p.versions, p.specs, p.members,
@@ -95,6 +102,13 @@ WITH me AS MATERIALIZED (
 SELECT t.id, t.n, t.priority, t.reply_to, t.runs, t.dags, t.versions, t.specs, t.members, t.claimed_at::timestamptz AS claimed_at
 FROM (SELECT * FROM whole UNION ALL SELECT * FROM part) AS t
 ORDER BY t.priority, t.id;
+
+-- name: FindOpenDispatches :one
+-- Where claims may begin: see claimMark. Both look-ups pass what has gone since from_id, and no more.
+SELECT pg_snapshot_xmin(now_at)::xid8 AS xmin, pg_snapshot_xmax(now_at)::xid8 AS xmax,
+       coalesce((SELECT o.id FROM cyclonetix__state.dispatches o ORDER BY o.id DESC LIMIT 1), 0)::bigint AS newest,
+       coalesce((SELECT o.id FROM cyclonetix__state.dispatches o WHERE o.id >= @from_id AND o.claimed_by IS NULL ORDER BY o.id LIMIT 1), 0)::bigint AS oldest_open
+FROM pg_current_snapshot() AS now_at;
 
 -- name: InsertKillOrders :exec
 INSERT INTO cyclonetix__state.orders (agent, kind, run_id, node, attempt, delivery)

@@ -148,6 +148,7 @@ func (s *agentSession) claim(ctx context.Context, want, slack int) (orders []db.
 	// One row more than should do, so that the last one tells whether there is more.
 	params := db.ClaimDispatchesParams{
 		Agent: s.incarnation, Want: int32(want), Slack: int32(slack), Most: int32(float64(want)/s.perRow) + 1, After: s.lastClaim, //nolint:gosec // small numbers
+		FromID: s.backend.claims.begin(time.Now()),
 	}
 	p.add(func(on db.DBTX) (err error) {
 		rows, err = q.ClaimDispatches(ctx, on, params)
@@ -159,6 +160,7 @@ func (s *agentSession) claim(ctx context.Context, want, slack int) (orders []db.
 	})
 	if err := interpretError(p.send(ctx, s.backend.pool)); err != nil {
 		s.uncertain = errors.Is(err, engine.ErrUncertain)
+		s.backend.claims.forget()
 		return nil, fmt.Errorf("claim: %w", err)
 	}
 	if len(rows) == 0 {
@@ -181,6 +183,7 @@ func (s *agentSession) claim(ctx context.Context, want, slack int) (orders []db.
 			signal(s.wake) // there may be more
 		}
 	}
+	s.backend.moveMark(ctx, rows)
 	return orders, nil
 }
 

@@ -188,10 +188,11 @@ func TestLostAgent(t *testing.T) {
 		t.Fatalf("told is %+v", mail)
 	}
 	w.must(w.answer(mail), "answer")
-	// One who died between declaring it dead and telling leaves that to the next tick.
+	// One who died between declaring it dead and telling leaves that to the next sweep.
 	next := w.agent("two")
 	w.wantClaim(next, 3, 0, "a b c")
 	w.must(w.backend.endAgent(w.ctx, next.incarnation, "lost"), "declare it dead")
+	w.writer.group.sweptAt = time.Time{}
 	tick, err := w.writer.Tick(w.ctx)
 	if err != nil || len(tick.Agents) != 0 {
 		t.Fatalf("the tick knows of %+v, %v", tick.Agents, err)

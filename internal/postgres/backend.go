@@ -56,6 +56,7 @@ type Backend struct {
 	plans   planCache
 	classes classCache
 	submits submitGauge
+	claims  claimMark
 
 	closing   context.Context //nolint:containedctx // ends the goroutines of the backend itself
 	close     context.CancelFunc
@@ -134,6 +135,14 @@ func (b *Backend) newPool(ctx context.Context, connections int) (*pgxpool.Pool, 
 	}
 	setMode(config.ConnConfig, b.options.PreparedStatements)
 	setDialer(config.ConnConfig)
+	if b.options.PreparedStatements {
+		// Where many rows are dead, estimates are high, and compiling a statement takes longer than running it. Behind a
+		// pooler, where a session's settings are somebody else's too, only the commits say so, each for itself.
+		config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, "SET jit = off")
+			return err //nolint:wrapcheck // the pool wraps it
+		}
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open a pool of connections: %w", withoutURL(err))

@@ -158,6 +158,10 @@ func (w *world) statements() []statement {
 		return err //nolint:wrapcheck // recorded
 	})
 	plain.add(func(on db.DBTX) error {
+		_, err := w.backend.queries.FindOpenDispatches(w.ctx, on, 5)
+		return err //nolint:wrapcheck // recorded
+	})
+	plain.add(func(on db.DBTX) error {
 		_, err := w.backend.queries.ListOrders(w.ctx, on, session.incarnation)
 		return err //nolint:wrapcheck // recorded
 	})
@@ -169,7 +173,7 @@ func (w *world) statements() []statement {
 		return w.backend.queries.InsertLogs(w.ctx, on, logRows([]engine.LogChunk{{Run: run.ID, Attempt: 1, Stream: 1, Time: at, Body: []byte{1}}}))
 	})
 	plain.add(func(on db.DBTX) error {
-		_, err := w.backend.queries.Tick(w.ctx, on, db.TickParams{Writers: []int64{w.writer.number}, Buckets: reading.Buckets, MarkXids: reading.MarkXids, MarkIds: reading.MarkIds})
+		_, err := w.backend.queries.Tick(w.ctx, on, db.TickParams{Sweep: true, Writers: []int64{w.writer.number}, Buckets: reading.Buckets, MarkXids: reading.MarkXids, MarkIds: reading.MarkIds})
 		return err //nolint:wrapcheck // recorded
 	})
 	plain.add(func(on db.DBTX) error {

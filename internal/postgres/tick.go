@@ -15,6 +15,10 @@ import (
 // A writer that is alone beats seldom: nobody judges it in a hurry.
 const quietBeat = 5 * time.Second
 
+// sweepEvery is how often deliveries are looked for whose agent was declared dead by somebody who died before
+// telling of them. That reads all of the table, which an old snapshot makes long.
+const sweepEvery = 5 * time.Second
+
 // Tick implements engine.Writer.
 func (w *Writer) Tick(ctx context.Context) (engine.Tick, error) { return w.group.tick(ctx, w) }
 
@@ -44,7 +48,7 @@ func (g *writerGroup) tick(ctx context.Context, w *Writer) (engine.Tick, error) 
 
 // ask finds out what there is to know for each writer, and what has to be done for all is done.
 func (g *writerGroup) ask(ctx context.Context) (map[*Writer]heard, error) {
-	b, params := g.backend, db.TickParams{Writers: g.numbers()}
+	b, params := g.backend, db.TickParams{Writers: g.numbers(), Sweep: time.Since(g.sweptAt) >= sweepEvery}
 	all := make(map[*Writer]heard, len(g.open))
 	for w := range g.open {
 		all[w] = heard{since: time.Now(), mail: w.mail.ask(&params, w.buckets)}
@@ -67,7 +71,11 @@ func (g *writerGroup) ask(ctx context.Context) (map[*Writer]heard, error) {
 	}
 	agents, err := g.judgeAgents(ctx, &row)
 	if err != nil {
+		g.sweptAt = time.Time{} // somebody may have been declared dead, and nobody told
 		return nil, err
+	}
+	if params.Sweep {
+		g.sweptAt = time.Now()
 	}
 	var due []engine.DueTimer
 	if row.TimersDue {

@@ -19,7 +19,9 @@ type writerGroup struct {
 	open   map[*Writer]bool
 	judge  judge
 	beatAt time.Time
-	heard  map[*Writer]heard
+	// sweptAt is when deliveries of the dead were last looked for.
+	sweptAt time.Time
+	heard   map[*Writer]heard
 }
 
 // heard is what a tick found out for a writer.
