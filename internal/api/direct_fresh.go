@@ -98,8 +98,8 @@ func (f *freshness) look(ctx context.Context, run *engine.RunView) (nodes int, e
 	if err != nil {
 		return 0, nil //nolint:nilerr // it was planned in another way
 	}
-	if run.Request != nil {
-		overrideGitRef(plan, run.Request.GitRef)
+	if run.Request != nil && run.Request.GitRef != nil {
+		overrideGitRef(plan, *run.Request.GitRef)
 	}
 	given, err := f.direct.backend.Given(ctx, run.ID)
 	if err != nil {

@@ -31,8 +31,13 @@ func (s *Settings) check() error {
 	case !within(s.MaxParallel, 0, maxParallel):
 		return badField("max_parallel", fmt.Sprintf("%d is not from 0 (no bound) to %d", *s.MaxParallel, maxParallel))
 	}
-	if err := gitrepo.CheckRef(s.GitRef); err != nil {
-		return badField("git_ref", err.Error())
+	if s.GitRef != nil && *s.GitRef == "" {
+		return badField("git_ref", "it is empty: give a branch, a tag or a commit")
+	}
+	if s.GitRef != nil {
+		if err := gitrepo.CheckRef(*s.GitRef); err != nil {
+			return badField("git_ref", err.Error())
+		}
 	}
 	for _, id := range s.ParameterSets {
 		if !workflow.ValidID(id) {
@@ -93,10 +98,10 @@ func (o *order) override(submission *engine.Submission) error {
 			change(int32(number), func(one *workflow.TaskSpec) { one.Priority = *s.Priority }) //nolint:gosec // bounded
 		}
 	}
-	if s.GitRef != "" {
-		submission.Options.GitRef = s.GitRef
-		if !overrideGitRef(submission.Plan, s.GitRef) {
-			return noGit(o)
+	if s.GitRef != nil {
+		submission.Options.GitRef = *s.GitRef
+		if !overrideGitRef(submission.Plan, *s.GitRef) {
+			return noGit(o, *s.GitRef)
 		}
 	}
 	if s.MaxParallel != nil {
@@ -131,8 +136,8 @@ func overrideGitRef(plan *workflow.Plan, ref string) (found bool) {
 	return found
 }
 
-func noGit(o *order) *Error {
-	err := badField("git_ref", "no task of "+o.String()+" has a repository (git), so there is nothing to take "+strconv.Quote(o.settings.GitRef)+" from")
+func noGit(o *order, ref string) *Error {
+	err := badField("git_ref", "no task of "+o.String()+" has a repository (git), so there is nothing to take "+strconv.Quote(ref)+" from")
 	err.Status, err.Code = http.StatusUnprocessableEntity, CodeInvalid
 	return err
 }

@@ -71,7 +71,7 @@ type Request struct {
 	// IgnoreDependencies is for a run by outcome: the task alone.
 	IgnoreDependencies bool `json:"ignore_dependencies,omitempty"`
 	// GitRef is the revision of all tasks that have a repository.
-	GitRef string `json:"git_ref,omitempty"`
+	GitRef *string `json:"git_ref,omitempty"`
 }
 
 // Submitted is the answer to a submission.
