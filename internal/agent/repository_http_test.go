@@ -87,7 +87,9 @@ func TestRepositorySecrets(t *testing.T) {
 		inRepository(look, workflow.Git{Repository: server.repository()}),
 		inRepository(look, workflow.Git{Repository: inURL}),
 		inRepository(look, workflow.Git{Repository: wrongURL}),
+		inRepository(look, workflow.Git{Repository: strings.Replace(server.repository(), "http://", "http://git@", 1)}),
 	)
+	c.wantEnd(t, members[3], workflow.TaskCompleted, "")
 	c.wantEnd(t, members[0], workflow.TaskCompleted, "")
 	c.wantEnd(t, members[1], workflow.TaskCompleted, "")
 	c.wantEnd(t, members[2], workflow.TaskFailed, "does not accept the credentials: see git.auth.credentials")

@@ -93,7 +93,10 @@ func TestRepository(t *testing.T) {
 	first := o.commit("a/hello", "first")
 	o.git("tag", "-a", "v1", "-m", "x")
 	o.git("branch", "dev")
+	o.git("branch", "both")
+	o.git("update-ref", "refs/pull/7/head", first)
 	second := o.commit("a/hello", "second")
+	o.git("tag", "both")
 	option, _ := withGit(t, func(g *Git) {
 		g.Environments = []GitEnvironment{
 			{Name: "shell", SetupCommands: []string{"echo setting up", `printf 'GREETING=hi' > "$(pwd)/rc"`}, PreExecute: "source ./rc"},
@@ -118,6 +121,8 @@ func TestRepository(t *testing.T) {
 		"whole branch":       {spec: inRepository(show, workflow.Git{Repository: o.path, Ref: "refs/heads/dev"}), out: "first " + first + " " + first + "\n"},
 		"tag":                {spec: inRepository(show, workflow.Git{Repository: o.path, Ref: "v1"}), out: "first " + first + " " + first + "\n"},
 		"commit":             {spec: inRepository(show, workflow.Git{Repository: o.path, Ref: first}), out: "first " + first + " " + first + "\n"},
+		"another ref":        {spec: inRepository(show, workflow.Git{Repository: o.path, Ref: "refs/pull/7/head"}), out: "first " + first + " " + first + "\n"},
+		"branch before tag":  {spec: inRepository(show, workflow.Git{Repository: o.path, Ref: "both"}), out: "first " + first + " " + first + "\n"},
 		"short commit":       {spec: inRepository(show, workflow.Git{Repository: o.path, Ref: first[:10]}), out: "first " + first + " " + first + "\n"},
 		"values":             {spec: withValues, out: "first"},
 		"environment":        {spec: inRepository(`echo "$GREETING"`, workflow.Git{Repository: o.path, Environment: "shell"}), out: "setting up\nhi\n"},
@@ -245,6 +250,15 @@ func TestRepositoryMirrors(t *testing.T) {
 	for _, pattern := range []string{"objects/*", "HEAD", "refs", "cyclonetix-fetched"} {
 		remove(pattern)
 		run()
+		if pattern == "cyclonetix-fetched" {
+			break
+		}
+		remove(pattern)
+		old := time.Now().Add(-2 * time.Hour)
+		if err := os.Chtimes(filepath.Join(mirrors[0], "cyclonetix-fetched"), old, old); err != nil {
+			t.Fatal(err)
+		}
+		run()
 	}
 	// What somebody left who was killed is in nobody's way.
 	for _, name := range []string{"packed-refs.lock", "config.lock", "shallow.lock", "refs/heads/main.lock", "objects/pack/tmp_pack_x"} {
@@ -336,4 +350,57 @@ func TestNoGit(t *testing.T) { //nolint:paralleltest // it sets the environment
 	c := newCluster()
 	startAgent(t, c, option)
 	c.wantEnd(t, c.submit(inRepository("true", workflow.Git{Repository: "/srv/x"}))[0], workflow.TaskFailed, "cannot be started: git is not installed on this agent")
+}
+
+// TestRepositoryOverSSH holds that ssh gets the key and the host, asks nobody, and leaves nothing behind that is shared.
+func TestRepositoryOverSSH(t *testing.T) { //nolint:paralleltest // it sets the environment
+	o := newOrigin(t)
+	o.commit("hello", "there")
+	programs := t.TempDir()
+	said := filepath.Join(programs, "said")
+	fake := `#!/bin/sh
+printf '%s|' "$@" >> ` + said + `
+case "$*" in *unknown*) echo "Host key verification failed." >&2; exit 255;; esac
+for last; do :; done
+exec sh -c "$last"
+`
+	if err := os.WriteFile(filepath.Join(programs, "ssh"), []byte(fake), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", programs+":"+os.Getenv("PATH"))
+	option, _ := withGit(t, func(g *Git) { g.Checkout.SSHKeyPath = "/etc/it's a key" })
+	c := newCluster()
+	startAgent(t, c, option)
+	members := c.submit(
+		inRepository("cat hello", workflow.Git{Repository: "git@host.example:" + o.path}),
+		inRepository("cat hello", workflow.Git{Repository: "ssh://git@host.example:2222" + o.path}),
+		inRepository("cat hello", workflow.Git{Repository: "git@unknown.example:x"}),
+	)
+	c.wantEnd(t, members[0], workflow.TaskCompleted, "")
+	c.wantEnd(t, members[1], workflow.TaskCompleted, "")
+	c.wantEnd(t, members[2], workflow.TaskFailed, "the repository git@unknown.example:x is on a host whose SSH key is not known: add it to the known_hosts")
+	text, err := os.ReadFile(said)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"BatchMode=yes|", "ControlPath=none|", "-i|/etc/it's a key|", "IdentitiesOnly=yes|", "git@host.example|", "-p|2222|"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("ssh was not told %q: %s", want, text)
+		}
+	}
+}
+
+// TestRepositoryCacheOfOthers refuses a cache that others can write to.
+func TestRepositoryCacheOfOthers(t *testing.T) {
+	t.Parallel()
+	option, cache := withGit(t)
+	if err := os.Mkdir(cache, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(cache, 0o777); err != nil { //nolint:gosec // that is the point
+		t.Fatal(err)
+	}
+	c := newCluster()
+	startAgent(t, c, option)
+	c.wantEnd(t, c.submit(inRepository("true", workflow.Git{Repository: "/srv/x"}))[0], workflow.TaskFailed, "everybody can write to the folder of git's cache")
 }

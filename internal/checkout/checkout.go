@@ -206,7 +206,7 @@ func (w *work) known() (commit string, err error) {
 func (w *work) refresh() (commit string, err error) {
 	if !w.mirror.exists() {
 		err = w.replace()
-	} else {
+	} else if _, err = w.resolve(); err == nil { // so a mirror that is none any more is not taken for a fault of the remote
 		err = w.fetchAll(w.mirror.path)
 	}
 	if err != nil {

@@ -1,12 +1,14 @@
 package checkout
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"github.com/cyclonetix/cyclonetix/internal/gitrepo"
@@ -54,6 +56,9 @@ func prepareRoot(root string) error {
 	if err := os.MkdirAll(root, private); err != nil {
 		return fmt.Errorf("make the folder of git's cache (git.cache.path): %w", err)
 	}
+	if err := checkOwner(root); err != nil {
+		return err
+	}
 	path := filepath.Join(root, settingsFile)
 	if there, err := os.ReadFile(path); err == nil && string(there) == settings {
 		return nil
@@ -70,6 +75,23 @@ func prepareRoot(root string) error {
 	if err != nil {
 		_ = os.Remove(file.Name())
 		return fmt.Errorf("write git's settings into its cache (git.cache.path): %w", err)
+	}
+	return nil
+}
+
+// checkOwner refuses a folder that others can write to: they could tell git what to run.
+func checkOwner(root string) error {
+	info, err := os.Stat(root)
+	if err != nil {
+		return fmt.Errorf("look at the folder of git's cache (git.cache.path): %w", err)
+	}
+	owner, known := info.Sys().(*syscall.Stat_t)
+	if known && owner.Uid != uint32(os.Geteuid()) { //nolint:gosec // a user's number
+		return fmt.Errorf("the folder of git's cache, %s, belongs to another user than the agent's: choose another one with git.cache.path", root)
+	}
+	const othersWrite = 0o002
+	if info.Mode()&othersWrite != 0 {
+		return fmt.Errorf("everybody can write to the folder of git's cache, %s: take that right away (chmod o-w), or choose another one with git.cache.path", root)
 	}
 	return nil
 }
@@ -135,6 +157,9 @@ func (w *work) remote(path string, refspecs ...string) (Exit, error) {
 	return w.git(env, options, append(arguments, refspecs...))
 }
 
+// noSpace is what the system says of a full disk.
+const noSpace = "No space left on device"
+
 const (
 	helperUsername = "CYCLO_GIT_USERNAME"
 	helperPassword = "CYCLO_GIT_PASSWORD" //nolint:gosec // a name
@@ -144,26 +169,27 @@ const (
 	tokenUser = "git"
 )
 
-// credential is what opens a repository over http; both are empty where there is nothing.
+// credential is what opens a repository over http; both are empty where there is nothing. What is written in the URL wins.
 func (s *Store) credential(r *gitrepo.Repository) (username, password string) {
-	if r.Scheme != "https" && r.Scheme != "http" {
+	switch {
+	case r.Scheme != "https" && r.Scheme != "http":
 		return "", ""
-	}
-	if r.Username != "" || r.Password != "" {
-		if r.Password == "" { // a token
-			return r.Username, r.Username
-		}
+	case r.Password != "":
 		return orToken(r.Username), r.Password
 	}
+	var found *Credential
 	for i := range s.options.Credentials {
 		one := &s.options.Credentials[i]
 		domain, plain := strings.CutPrefix(strings.ToLower(one.Domain), "http://")
 		domain = strings.TrimPrefix(domain, "https://")
-		if plain == (r.Scheme == "http") && r.At(domain) {
-			return orToken(one.Username), one.Password
+		if plain == (r.Scheme == "http") && r.At(domain) && (found == nil || r.Username != "" && one.Username == r.Username && found.Username != r.Username) {
+			found = one
 		}
 	}
-	return "", ""
+	if found == nil {
+		return "", ""
+	}
+	return orToken(cmp.Or(found.Username, r.Username)), found.Password
 }
 
 func orToken(username string) string {
@@ -182,7 +208,7 @@ func (s *Store) ssh() string {
 	return command
 }
 
-// transient are what git says when the remote, not the mirror, is the reason, with what people are told.
+// remoteFaults are what git says when the remote, not the mirror, is the reason, with what people are told.
 var remoteFaults = []struct{ said, reason string }{
 	{"dubious ownership", "belongs to another user than the agent's"},
 	{"Host key verification failed", "is on a host whose SSH key is not known: add it to the known_hosts of the agent's user (ssh-keyscan shows it)"},
@@ -220,12 +246,16 @@ var remoteFaults = []struct{ said, reason string }{
 	{"RPC failed", "cannot be reached: the connection broke"},
 	{"Could not read from remote repository", "cannot be reached, or does not exist"},
 	{"error: 5", "cannot be reached: its server has an error"},
-	{"No space left on device", "cannot be fetched: no space is left for git's cache"},
+	{noSpace, "cannot be fetched: no space is left for git's cache"},
 	{"cannot run ssh", "cannot be reached: ssh is not installed on this agent"},
 }
 
 // fault says why a fetch failed. It is errBroken where the remote is not the reason.
 func (w *work) fault(exit Exit) error {
+	if strings.Contains(exit.Stderr, w.root) && !strings.Contains(exit.Stderr, noSpace) {
+		w.last = exit
+		return errBroken // it speaks of the mirror
+	}
 	for i := range remoteFaults {
 		if strings.Contains(exit.Stderr, remoteFaults[i].said) {
 			return fmt.Errorf("the repository %s %s", w.repository, remoteFaults[i].reason)

@@ -117,7 +117,7 @@ func (w *work) fetchAll(path string) error {
 		return err
 	}
 	// Packs that came one by one are put together now and then, here and not in the background. It is no loss if it fails.
-	_, err := w.local("--git-dir="+path, "gc", "--auto", "--quiet")
+	_, err := w.local("--git-dir="+path, "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet")
 	return err
 }
 
@@ -236,7 +236,7 @@ func (w *work) fill(dir, commit string) error {
 	switch {
 	case err != nil:
 		return err
-	case exit.Code != 0 && strings.Contains(exit.Stderr, "No space left on device"):
+	case exit.Code != 0 && strings.Contains(exit.Stderr, noSpace):
 		return w.failed("there is no place for the files of", exit)
 	case exit.Code != 0:
 		return errBroken

@@ -39,6 +39,13 @@ func TestParse(t *testing.T) {
 	if err != nil || r.Username != "u" || r.Password != "p/w" || strings.Join(r.Secrets(), " ") != "p/w p%2Fw" {
 		t.Errorf("credentials: %+v %v", r, err)
 	}
+	if r, err = Parse("https://git@example.com/a"); err != nil || r.Username != "git" || r.Password != "" || len(r.Secrets()) > 0 {
+		t.Errorf("a name alone: %+v %v", r, err)
+	}
+	const token = "ghp_0123456789abcdef0123456789abcdef"
+	if r, err = Parse("https://" + token + "@example.com/a"); err != nil || r.Username != token || r.Password == "" || r.Secrets()[0] != token {
+		t.Errorf("a token: %+v %v", r, err)
+	}
 	for _, text := range []string{
 		"", "a", "a/b", "../a", "~/a", "-a", "--upload-pack=x", "ext::sh -c date", "ext::sh://x/y", "fd::17/x", "ftp://example.com/a", "https:/a", "https://", "https://example.com",
 		"https:///a", "https://-x/a", "https://example.com/a?token=s3cret", "https://example.com/a#x", "https://u:s3cret@exa mple.com/a", "https://u:s3cret/x@example.com/a",

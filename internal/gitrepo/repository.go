@@ -19,8 +19,8 @@ type Repository struct {
 	Host, Port string
 	// Fetch is what git is told: the URL without credentials. It never begins with a dash.
 	Fetch string
-	// Username and Password are those that were written into an http or https URL. Only Secrets and whoever hands them to
-	// git may look at them.
+	// Username and Password are those that were written into an http or https URL; the name may come alone. They are for git,
+	// and shown to nobody.
 	Username, Password string
 
 	path    string   // as normalised; see name
@@ -107,6 +107,13 @@ func parseURL(scheme, text string) (*Repository, error) {
 	return r, nil
 }
 
+const (
+	// tokenLength is how long a name of a user is, in bytes, that is a token in truth.
+	tokenLength = 20
+	// tokenPassword goes with it: servers that take one as a name take any password.
+	tokenPassword = "x-oauth-basic" //nolint:gosec // it is known to all
+)
+
 // takeUser takes what stands before the @.
 func (r *Repository) takeUser(text string, given *url.Userinfo) error {
 	password, has := given.Password()
@@ -127,10 +134,12 @@ func (r *Repository) takeUser(text string, given *url.Userinfo) error {
 	written, _, _ = strings.Cut(written, "/")
 	written = written[:strings.LastIndexByte(written, '@')]
 	name, secret, _ := strings.Cut(written, ":")
-	if has {
+	switch {
+	case has:
 		r.secrets = append(r.secrets, password, secret)
-	} else { // a token alone
-		r.secrets = append(r.secrets, given.Username(), name)
+	case len(r.Username) >= tokenLength:
+		r.secrets = append(r.secrets, r.Username, name)
+		r.Password = tokenPassword
 	}
 	r.secrets = slices.DeleteFunc(r.secrets, func(text string) bool { return text == "" })
 	return nil

@@ -16,7 +16,7 @@ func TestWarnings(t *testing.T) {
 `, `
 - {id: plain, tasks: [{id: free}], on_failure: continue}
 - {id: ruled, tasks: [{id: own, command: x, approval: {roles: [owner]}}], max_active_runs: 1, max_parallel: 2, timeout_seconds: 3, on_failure: stop}
-- {id: timed, tasks: [{id: free, git: {repository: "https://token@example.com/a"}}], timeout_seconds: 3}
+- {id: timed, tasks: [{id: free, git: {repository: "https://u:token@example.com/a"}}], timeout_seconds: 3}
 - {id: outer, dags: [{id: plain}, {id: ruled}, {id: timed}], max_parallel: 4}
 `, "")
 	var got []string
