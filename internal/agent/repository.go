@@ -77,7 +77,7 @@ func (p *preparation) command(values *resolvedValues, dir, results string) (*kee
 	p.Say("git: " + repository.String() + " is at commit " + commit)
 	work, err := folderIn(dir, wanted.Path)
 	if err != nil {
-		return nil, fmt.Errorf("%w of %s at commit %s", err, repository, commit)
+		return nil, fmt.Errorf("%w %s at commit %s", err, repository, commit)
 	}
 	if err := p.scan(dir); err != nil {
 		return nil, err
@@ -155,7 +155,7 @@ func (p *preparation) setUp(environment *GitEnvironment, number int, command kee
 func folderIn(dir, path string) (string, error) {
 	root, err := filepath.EvalSymlinks(dir)
 	if err != nil {
-		return "", errors.New("nobody finds the files")
+		return "", errors.New("nothing is found of the repository")
 	}
 	work := filepath.Join(root, filepath.FromSlash(path))
 	followed, err := filepath.EvalSymlinks(work)

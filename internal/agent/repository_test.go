@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -299,6 +300,19 @@ func TestRepositoryEviction(t *testing.T) {
 	option, cache := withGit(t, func(g *Git) { g.Checkout.MaxBytes = 1 << 20 })
 	c := newCluster()
 	startAgent(t, c, option)
+	for _, left := range []string{"host-a-0123.new-1-1", "host-b-0123.new-1-1"} {
+		if err := os.MkdirAll(filepath.Join(cache, left, "objects"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held, err := os.Create(filepath.Join(cache, "host-b-0123.lock"))
+	if err == nil {
+		err = flock(held, syscall.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
 	for i, o := range origins {
 		c.wantEnd(t, c.submit(inRepository("true", workflow.Git{Repository: o.path}))[0], workflow.TaskCompleted, "")
 		mirrors, _ := filepath.Glob(filepath.Join(cache, "*.git"))
@@ -307,8 +321,8 @@ func TestRepositoryEviction(t *testing.T) {
 		}
 	}
 	c.wantEnd(t, c.submit(inRepository("test -s data", workflow.Git{Repository: origins[0].path}))[0], workflow.TaskCompleted, "")
-	if rest, _ := filepath.Glob(filepath.Join(cache, "*.new-*")); len(rest) > 0 {
-		t.Errorf("left behind: %q", rest)
+	if rest, _ := filepath.Glob(filepath.Join(cache, "*.new-*")); len(rest) != 1 || filepath.Base(rest[0]) != "host-b-0123.new-1-1" {
+		t.Errorf("left behind: %q, but that of somebody who lives", rest)
 	}
 }
 

@@ -285,12 +285,10 @@ type kept struct {
 	used time.Time
 }
 
-// evict removes the mirrors that were used least recently, until all have their place. Those in use stay.
+// evict removes what others left that died, and the mirrors that were used least recently, until all have their place.
+// What is in use stays.
 func (w *work) evict() {
 	limit := w.store.options.MaxBytes
-	if limit <= 0 {
-		return
-	}
 	entries, err := os.ReadDir(w.root)
 	if err != nil {
 		return
@@ -298,6 +296,10 @@ func (w *work) evict() {
 	var all []kept
 	var total int64
 	for _, entry := range entries {
+		if key, _, making := strings.Cut(entry.Name(), makingInfix); making {
+			w.removeLeft(key, entry.Name())
+			continue
+		}
 		if !entry.IsDir() || !strings.HasSuffix(entry.Name(), mirrorSuffix) {
 			continue
 		}
@@ -315,7 +317,7 @@ func (w *work) evict() {
 	}
 	slices.SortFunc(all, func(a, b kept) int { return a.used.Compare(b.used) })
 	for _, one := range all {
-		if total <= limit {
+		if limit <= 0 || total <= limit {
 			return
 		}
 		if w.remove(one.path) {
@@ -324,17 +326,35 @@ func (w *work) evict() {
 	}
 }
 
+// removeLeft removes what was being made for a key when somebody died. Whoever lives has the key's lock.
+func (w *work) removeLeft(key, name string) {
+	if lock := w.nobodys(filepath.Join(w.root, key)); lock != nil {
+		_ = os.RemoveAll(filepath.Join(w.root, name))
+		lock.close()
+	}
+}
+
+// nobodys gives the exclusive lock of a key, or nil where somebody has it.
+func (w *work) nobodys(key string) *lock {
+	lock, err := openLock(key + lockSuffix)
+	if err != nil {
+		return nil
+	}
+	if !lock.try(exclusive) {
+		lock.close()
+		return nil
+	}
+	return lock
+}
+
 // remove takes a mirror away that nobody uses.
 func (w *work) remove(path string) bool {
 	key := strings.TrimSuffix(path, mirrorSuffix)
-	lock, err := openLock(key + lockSuffix)
-	if err != nil {
+	lock := w.nobodys(key)
+	if lock == nil {
 		return false
 	}
 	defer lock.close()
-	if !lock.try(exclusive) {
-		return false
-	}
 	gone := w.temporary(filepath.Base(key))
 	if os.Rename(path, gone) != nil {
 		return false

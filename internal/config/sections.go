@@ -24,8 +24,8 @@ type GitAuth struct {
 
 // GitCredential opens the repositories of a domain.
 type GitCredential struct {
-	// Domain is a host with its port, if it has one. A password goes over https alone, unless http:// stands before it.
-	Domain string `koanf:"domain" check:"git domain"`
+	// Domain is a host with its port, if it has one; no error shows it, lest somebody write a password into it. One goes over https alone, unless http:// stands before it.
+	Domain string `koanf:"domain" check:"git domain" secret:"true"`
 	// Username may be empty where the password is a token.
 	Username string `koanf:"username"`
 	Password string `koanf:"password" secret:"true"`
