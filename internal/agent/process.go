@@ -82,6 +82,9 @@ func (r *processRunner) start(t *task, command *keeper.Command, sensitive *secre
 	switch {
 	case errors.Is(err, keeper.ErrLost):
 		r.life.lose(errKeeperLost)
+		if before != nil {
+			before.log.finish()
+		}
 		return outcome{fate: forgotten}
 	case err != nil && before != nil:
 		return before.failed(err)

@@ -25,6 +25,7 @@ type remote struct {
 	password string // empty for none
 	fetches  atomic.Int32
 	before   func(*http.Request) // of each request; may be nil
+	nonsense atomic.Bool         // what it answers
 }
 
 func serve(t testing.TB, o *origin, password string, before func(*http.Request)) *remote {
@@ -49,6 +50,11 @@ func serve(t testing.TB, o *origin, password string, before func(*http.Request))
 		}
 		if r.before != nil {
 			r.before(request)
+		}
+		if r.nonsense.Load() {
+			w.Header().Set("Content-Type", "application/x-git-upload-pack-advertisement")
+			_, _ = w.Write([]byte("no packet at all"))
+			return
 		}
 		backend.ServeHTTP(w, request)
 	}))
@@ -196,6 +202,20 @@ func TestRepositoryCache(t *testing.T) {
 	o.commit("hello", "third")
 	age()
 	at("main", "third")
+
+	// A remote that talks nonsense is no reason to throw away what was fetched.
+	was, err := os.Stat(mirrors[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	age()
+	server.nonsense.Store(true)
+	c.wantEnd(t, c.submit(show("main"))[0], workflow.TaskFailed, "cannot be started: git cannot fetch "+server.repository()+": git says: fatal: ")
+	server.nonsense.Store(false)
+	at("main", "third")
+	if is, err := os.Stat(mirrors[0]); err != nil || !os.SameFile(was, is) {
+		t.Errorf("it was made anew (%v)", err)
+	}
 	server.Close()
 	age()
 	at(first, "first")

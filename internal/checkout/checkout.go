@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -34,7 +35,7 @@ type Runner interface {
 	// is dead.
 	Run(command *Command) (Exit, error)
 	// Pause waits. Its error tells that the caller is to give up.
-	Pause(time.Duration) error
+	Pause(length time.Duration) error
 	// Say tells people what goes on, in a line.
 	Say(line string)
 }
@@ -75,7 +76,7 @@ func New(options Options) *Store { return &Store{options: options} }
 func (s *Store) Secrets(repository *gitrepo.Repository) []string {
 	secrets := repository.Secrets()
 	if _, password := s.credential(repository); password != "" {
-		secrets = append(secrets[:len(secrets):len(secrets)], password)
+		secrets = append(slices.Clip(secrets), password)
 	}
 	return secrets
 }

@@ -250,20 +250,33 @@ var remoteFaults = []struct{ said, reason string }{
 	{"cannot run ssh", "cannot be reached: ssh is not installed on this agent"},
 }
 
-// fault says why a fetch failed. It is errBroken where the remote is not the reason.
-func (w *work) fault(exit Exit) error {
+// fault says why a fetch into the repository at a path failed. It is errBroken where that repository is the reason.
+func (w *work) fault(path string, exit Exit) error {
 	if strings.Contains(exit.Stderr, w.root) && !strings.Contains(exit.Stderr, noSpace) {
 		w.last = exit
-		return errBroken // it speaks of the mirror
+		return errBroken
 	}
 	for i := range remoteFaults {
 		if strings.Contains(exit.Stderr, remoteFaults[i].said) {
 			return fmt.Errorf("the repository %s %s", w.repository, remoteFaults[i].reason)
 		}
 	}
-	w.last = exit
-	return errBroken
+	if exit.Code <= exitFatal { // it was not killed
+		// To look at all that it has takes less than to fetch all again.
+		looked, err := w.local("--git-dir="+path, "rev-list", "--quiet", "--objects", "--all")
+		if err != nil {
+			return err
+		}
+		if looked.Code != 0 {
+			w.last = exit
+			return errBroken
+		}
+	}
+	return w.failed("git cannot fetch", exit)
 }
+
+// exitFatal is the exit code of git's own errors; a larger one is a signal's.
+const exitFatal = 128
 
 // failed says that a step of git failed for a reason that we do not know.
 func (w *work) failed(what string, exit Exit) error {

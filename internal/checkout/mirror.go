@@ -126,13 +126,15 @@ func (w *work) fetchInto(path string) error {
 	all := []string{"+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"}
 	exit, err := w.remote(path, append(all, "+HEAD:"+headRef)...)
 	if err == nil && exit.Code != 0 && strings.Contains(exit.Stderr, "find remote ref HEAD") { // its default branch has no commit yet
-		exit, err = w.remote(path, all...)
+		if exit, err = w.remote(path, all...); err == nil && exit.Code == 0 {
+			_, err = w.local("--git-dir="+path, "update-ref", "-d", headRef)
+		}
 	}
 	if err != nil {
 		return err
 	}
 	if exit.Code != 0 {
-		return w.fault(exit)
+		return w.fault(path, exit)
 	}
 	if err := stamp(path, fetchedFile); err != nil {
 		return fmt.Errorf("note that %s was fetched: %w", w.repository, err)
@@ -166,7 +168,7 @@ func (w *work) fetchRef() (commit string, err error) {
 				return "", w.unknown()
 			}
 		}
-		return "", w.fault(exit)
+		return "", w.fault(w.mirror.path, exit)
 	}
 	if commit, err = w.resolve(); err == nil && commit == "" {
 		err = w.unknown()
@@ -215,6 +217,8 @@ func (w *work) resolve() (commit string, err error) {
 			return "", err
 		case exit.Code == 0 && gitrepo.IsCommit(strings.TrimSpace(exit.Stdout)):
 			return strings.TrimSpace(exit.Stdout), nil
+		case exit.Code > exitFatal:
+			return "", w.failed("git cannot look for a commit of", exit)
 		case exit.Code != 1 && !strings.Contains(exit.Stderr, "is ambiguous") && !strings.Contains(exit.Stderr, "expected commit type"):
 			return "", errBroken
 		}
@@ -227,7 +231,7 @@ func (w *work) fill(dir, commit string) error {
 	_ = stamp(w.mirror.path, usedFile) // it counts for eviction alone
 	exit, err := w.local("init", "--quiet", "--template=", "--", dir)
 	if err == nil && exit.Code != 0 {
-		err = w.failed("there is no place for the files of", exit)
+		err = w.failed("the files cannot be written of", exit)
 	}
 	if err != nil {
 		return err
@@ -236,8 +240,8 @@ func (w *work) fill(dir, commit string) error {
 	switch {
 	case err != nil:
 		return err
-	case exit.Code != 0 && strings.Contains(exit.Stderr, noSpace):
-		return w.failed("there is no place for the files of", exit)
+	case exit.Code > exitFatal, exit.Code != 0 && strings.Contains(exit.Stderr, noSpace):
+		return w.failed("the files cannot be written of", exit)
 	case exit.Code != 0:
 		return errBroken
 	}
@@ -261,7 +265,7 @@ func removeRemains(path string) {
 	}
 	_ = filepath.WalkDir(filepath.Join(path, "refs"), func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() && strings.HasSuffix(path, ".lock") {
-			_ = os.Remove(path)
+			_ = os.Remove(path) //nolint:gosec // nobody else may write there
 		}
 		return nil
 	})
