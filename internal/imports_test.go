@@ -94,7 +94,7 @@ var rules = []rule{
 		reason: "api is what server and client have in common: they import it",
 	},
 	{
-		in: []string{"internal/config", "internal/discovery", "internal/embedded", "internal/keeper"}, forbidden: []string{
+		in: []string{"internal/config", "internal/discovery", "internal/embedded", "internal/keeper", "internal/checkout", "internal/gitrepo"}, forbidden: []string{
 			"./internal/orchestrator", "./internal/agent", "./internal/api", "./internal/server", "./internal/client", "./internal/postgres",
 			"./internal/memory", "./internal/engine", "./db", "./cmd",
 		},

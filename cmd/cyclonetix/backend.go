@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/agent"
+	"github.com/cyclonetix/cyclonetix/internal/checkout"
 	"github.com/cyclonetix/cyclonetix/internal/config"
 	"github.com/cyclonetix/cyclonetix/internal/discovery"
 	"github.com/cyclonetix/cyclonetix/internal/embedded"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/gitrepo"
 	"github.com/cyclonetix/cyclonetix/internal/memory"
 	"github.com/cyclonetix/cyclonetix/internal/postgres"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
@@ -104,8 +106,31 @@ func agentOptions(settings *config.Config, backend engine.Backend, logger *slog.
 		ExecutionTimeout: time.Duration(own.ExecutionTimeoutSeconds) * time.Second,
 		ShutdownGrace:    time.Duration(own.ShutdownGraceSeconds) * time.Second,
 		LogBytes:         settings.Logs.MaxBytesPerTask, CleanupTempFiles: own.CleanupTempFiles,
-		InheritEnv: own.Execution.InheritEnv, Logger: logger,
+		InheritEnv: own.Execution.InheritEnv, Git: gitOptions(&settings.Git), Logger: logger,
 	}
+}
+
+func gitOptions(own *config.Git) agent.Git {
+	options := agent.Git{
+		Checkout: checkout.Options{
+			Path: own.Cache.Path, NoCache: !own.Cache.Enabled, MaxBytes: int64(own.Cache.MaxSizeMB) << 20,
+			TTL: time.Duration(own.Cache.TTLMinutes) * time.Minute, SSHKeyPath: own.Auth.SSHKeyPath,
+			Policy: gitrepo.Policy{
+				AllowedDomains: own.Security.AllowedDomains, AllowedRepos: own.Security.AllowedRepos, DisallowedRepos: own.Security.DisallowedRepos,
+			},
+		},
+		FailOnFindings: own.Security.Scan.FailOnFindings,
+	}
+	if own.Security.Scan.Enabled {
+		options.Scan = own.Security.Scan.Command
+	}
+	for _, one := range own.Auth.Credentials {
+		options.Checkout.Credentials = append(options.Checkout.Credentials, checkout.Credential(one))
+	}
+	for _, one := range own.Environments {
+		options.Environments = append(options.Environments, agent.GitEnvironment(one))
+	}
+	return options
 }
 
 func engineLimits(settings *config.Config) workflow.Limits {

@@ -29,6 +29,7 @@ func (s *scheduling) addFlags(command *cobra.Command) {
 	flags.StringArrayVar(&s.settings.ParameterSets, "param-set", nil, "`id` of a parameter set for all tasks that declare its parameters, under --param; may be repeated")
 	optionalNumber(flags, &s.settings.Priority, "priority", "`number` from 1 (first) to 4, of all tasks")
 	optionalNumber(flags, &s.settings.MaxParallel, "max-parallel", "`number` of tasks that may run at once; 0 for no bound")
+	optionalText(flags, &s.settings.GitRef, "git-ref", "branch, tag or commit (`ref`) of all tasks that have a repository")
 	flags.StringVar(&s.settings.RunID, "run-id", "", "an `id` of your own for the run")
 	flags.BoolVar(&s.wait, "wait", false, "watch the run until it has ended; exit with 1 when it failed")
 	flags.BoolVar(&s.dryRun, "dry-run", false, "show what would run, in which order; start nothing")

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cyclonetix/cyclonetix/internal/checkout"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 )
 
@@ -16,6 +17,7 @@ type Agent struct {
 	logger  *slog.Logger
 	env     *environment
 	dirs    *directories
+	git     *checkout.Store
 
 	drain     chan struct{} // closed by Drain
 	drainOnce sync.Once
@@ -33,6 +35,7 @@ func New(options Options) (*Agent, error) {
 		logger:  options.Logger.With("agent", options.Info.ID),
 		env:     newEnvironment(options.Info.ID, dirs.runs, options.InheritEnv, options.Secrets),
 		dirs:    dirs,
+		git:     checkout.New(options.Git.Checkout),
 		drain:   make(chan struct{}),
 	}, nil
 }

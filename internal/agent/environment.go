@@ -35,7 +35,8 @@ type environment struct {
 type resolvedValues struct {
 	env       []string // NAME=value
 	sensitive *secrets
-	logical   string // CYCLO_LOGICAL_DATE=…; empty for none
+	logical   string        // CYCLO_LOGICAL_DATE=…; empty for none
+	git       *workflow.Git // nil for none
 }
 
 // resolvedKey says what the values of a task come from. Both are never changed, and shared by many tasks.
@@ -160,7 +161,7 @@ func (e *environment) resolve(t *task, outputs func(tasks []string) (map[string]
 	key := keyOf(t)
 	// What only this run, or only this moment, says is not remembered.
 	shared := true
-	exported, sensitive, err := spec.Environment(t.Spec, key.values, spec.Lookups{
+	found, err := spec.Resolve(t.Spec, key.values, spec.Lookups{
 		Run: func() (workflow.RunID, string) {
 			shared = false
 			return t.Run.ID, runName(t)
@@ -183,8 +184,8 @@ func (e *environment) resolve(t *task, outputs func(tasks []string) (map[string]
 	if err != nil {
 		return nil, err
 	}
-	exported = slices.DeleteFunc(exported, func(entry string) bool { return strings.HasPrefix(entry, reserved) })
-	values := &resolvedValues{env: make([]string, 0, len(e.inherited)+len(exported))}
+	exported := slices.DeleteFunc(found.Env, func(entry string) bool { return strings.HasPrefix(entry, reserved) })
+	values := &resolvedValues{env: make([]string, 0, len(e.inherited)+len(exported)), git: found.Git}
 	for _, entry := range e.inherited {
 		name, _, _ := strings.Cut(entry, "=")
 		if !slices.ContainsFunc(exported, named(name)) && !strings.HasPrefix(name, reserved) {
@@ -192,8 +193,8 @@ func (e *environment) resolve(t *task, outputs func(tasks []string) (map[string]
 		}
 	}
 	values.env = append(values.env, exported...)
-	if len(sensitive) > 0 {
-		values.sensitive = newSecrets(sensitive)
+	if len(found.Sensitive) > 0 {
+		values.sensitive = newSecrets(found.Sensitive)
 	}
 	if date := spec.LogicalDate(key.values); date != "" {
 		values.logical = "CYCLO_LOGICAL_DATE=" + date

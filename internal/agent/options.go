@@ -42,6 +42,8 @@ type Options struct {
 	// Secrets looks up a secret that a task names (${secret:NAME}). Its error is shown. When nil, NAME is
 	// the variable CYCLO_SECRET_NAME of the agent's own environment.
 	Secrets func(name string) (string, error)
+	// Git is how tasks get files from repositories.
+	Git Git
 	// Logger is slog.Default() when nil.
 	Logger *slog.Logger
 
@@ -59,6 +61,12 @@ func (o *Options) complete() {
 	}
 	if o.WorkDir == "" {
 		o.WorkDir = filepath.Join(os.TempDir(), "cyclonetix-"+strconv.Itoa(os.Geteuid()))
+	}
+	if o.Git.Checkout.Path == "" {
+		o.Git.Checkout.Path = filepath.Join(o.WorkDir, "git")
+		if dir, err := os.UserCacheDir(); err == nil {
+			o.Git.Checkout.Path = filepath.Join(dir, "cyclonetix", "git")
+		}
 	}
 	if o.Secrets == nil {
 		o.Secrets = secretOfEnvironment

@@ -63,16 +63,11 @@ func (r *processRunner) run(t *task) outcome {
 	}
 	results := a.dirs.resultFiles(&dir)
 	var out outcome
-	process, err := r.keeper.Run(keeper.Command{Script: t.Spec.Command, Env: a.env.of(t, values, results), Dir: dir.path})
-	switch {
-	case errors.Is(err, keeper.ErrLost):
-		l.lose(errKeeperLost)
-		out.fate = forgotten
-	case err != nil:
-		out = refused(t, err)
-		values.sensitive.result(&out.result)
-	default:
-		out = r.attend(t, process, values.sensitive, &dir, results)
+	if values.git == nil {
+		command := keeper.Command{Script: t.Spec.Command, Env: a.env.of(t, values, results), Dir: dir.path}
+		out = r.start(t, &command, values.sensitive, &dir, results, nil)
+	} else {
+		out = r.startInRepository(t, values, &dir, results)
 	}
 	out.cleanUp = func() {
 		a.dirs.removeResults(&dir, results)
@@ -81,10 +76,38 @@ func (r *processRunner) run(t *task) outcome {
 	return out
 }
 
+// start runs a command. What came before it, if anything, has the log that goes on, and the beginning of the attempt.
+func (r *processRunner) start(t *task, command *keeper.Command, sensitive *secrets, dir *directory, results string, before *preparation) outcome {
+	process, err := r.keeper.Run(*command)
+	switch {
+	case errors.Is(err, keeper.ErrLost):
+		r.life.lose(errKeeperLost)
+		if before != nil {
+			before.log.finish()
+		}
+		return outcome{fate: forgotten}
+	case err != nil && before != nil:
+		return before.failed(err)
+	case err != nil:
+		out := refused(t, err)
+		sensitive.result(&out.result)
+		return out
+	}
+	return r.attend(t, process, sensitive, dir, results, before)
+}
+
 // attend reads what the process prints, ends it when it must end, and says how it ended.
-func (r *processRunner) attend(t *task, process *keeper.Process, sensitive *secrets, dir *directory, results string) outcome {
-	log := newTaskLog(r.life.logs, t, r.life.agent.options.LogBytes)
-	log.hide(sensitive)
+func (r *processRunner) attend(
+	t *task, process *keeper.Process, sensitive *secrets, dir *directory, results string, before *preparation,
+) outcome {
+	var log *taskLog
+	began := process.StartedAt()
+	if before != nil {
+		log, began = before.log, before.began
+	} else {
+		log = newTaskLog(r.life.logs, t, r.life.agent.options.LogBytes)
+		log.hide(sensitive)
+	}
 	timeout := r.timeout(t.Spec)
 	exit, by := keeper.Exit{}, notStopped
 	if brief := brieflyAwait(process, &exit); !brief || !drainNow(log, process) {
@@ -93,7 +116,7 @@ func (r *processRunner) attend(t *task, process *keeper.Process, sensitive *secr
 		go copyOutput(&readers, log, engine.StreamStdout, process.Stdout)
 		go copyOutput(&readers, log, engine.StreamStderr, process.Stderr)
 		if !brief {
-			exit, by = r.watch(t, process, timeout)
+			exit, by = r.watch(t, process, deadline(began, timeout))
 		}
 		limit := time.AfterFunc(drainLimit, func() { _ = process.Close() }) // ends the readers
 		readers.Wait()
@@ -121,9 +144,17 @@ func (r *processRunner) attend(t *task, process *keeper.Process, sensitive *secr
 				", and later tasks get them so: let those that need one have it as ${secret:NAME} or as a parameter"))
 		}
 	}
-	out.result.StartTime = t.held.at(process.StartedAt())
-	out.result.EndTime = out.result.StartTime.Add(exit.Duration)
+	out.result.StartTime = t.held.at(began)
+	out.result.EndTime = t.held.at(process.StartedAt()).Add(exit.Duration)
 	return out
+}
+
+// deadline is when what began is to be ended; zero for never.
+func deadline(began time.Time, limit time.Duration) time.Time {
+	if limit <= 0 {
+		return time.Time{}
+	}
+	return began.Add(limit)
 }
 
 // brief is how long a process is left alone at first: its output stays in the pipe, and orders wait. Most
@@ -168,12 +199,12 @@ func (r *processRunner) timeout(spec *workflow.TaskSpec) time.Duration {
 	return r.life.agent.options.ExecutionTimeout
 }
 
-// watch waits for the end of the process. What first tells it to end counts; the
-// shortest grace counts.
-func (r *processRunner) watch(t *task, process *keeper.Process, limit time.Duration) (keeper.Exit, stopped) {
+// watch waits for the end of the process, which is to come before a time, if that is not zero. What first tells it to end
+// counts; the shortest grace counts.
+func (r *processRunner) watch(t *task, process *keeper.Process, latest time.Time) (keeper.Exit, stopped) {
 	var timeout <-chan time.Time
-	if limit > 0 {
-		timer := time.NewTimer(time.Until(process.StartedAt().Add(limit)))
+	if !latest.IsZero() {
+		timer := time.NewTimer(time.Until(latest))
 		defer timer.Stop()
 		timeout = timer.C
 	}

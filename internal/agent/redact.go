@@ -49,6 +49,17 @@ func newSecrets(texts []string) *secrets {
 	return s
 }
 
+// with is the secrets and some more texts.
+func (s *secrets) with(texts []string) *secrets {
+	if len(texts) == 0 {
+		return s
+	}
+	if s != nil {
+		texts = slices.AppendSeq(slices.Clone(texts), maps.Keys(s.exact))
+	}
+	return newSecrets(texts)
+}
+
 func (s *secrets) insert(text string) {
 	var at int32
 	for i := range len(text) {

@@ -316,6 +316,13 @@ func (l *taskLog) keepLastErr(data []byte) {
 	l.lastErr = append(l.lastErr, data...)
 }
 
+// forgetLastLine lets only what comes from now on count for lastLine.
+func (l *taskLog) forgetLastLine() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lastErr = l.lastErr[:0]
+}
+
 // lastLine is the last line that came on stderr.
 func (l *taskLog) lastLine() string {
 	l.mu.Lock()

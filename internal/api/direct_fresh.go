@@ -98,6 +98,9 @@ func (f *freshness) look(ctx context.Context, run *engine.RunView) (nodes int, e
 	if err != nil {
 		return 0, nil //nolint:nilerr // it was planned in another way
 	}
+	if run.Request != nil && run.Request.GitRef != nil {
+		overrideGitRef(plan, *run.Request.GitRef)
+	}
 	given, err := f.direct.backend.Given(ctx, run.ID)
 	if err != nil {
 		return len(plan.Nodes), err
@@ -187,7 +190,7 @@ nodes:
 		}
 		variant := spec.TaskID + ":" + spec.Variant
 		own := encode(
-			spec.TaskID, spec.Variant, spec.Parameters, spec.Env, spec.Variables, spec.ForEach, spec.Item,
+			spec.TaskID, spec.Variant, spec.Parameters, spec.Env, spec.Variables, spec.ForEach, spec.Item, spec.Git,
 			values.Parameters[spec.TaskID], values.Parameters[variant], values.Sensitive[spec.TaskID], values.Sensitive[variant],
 		)
 		moment, steady := moments(string(own)+string(shared), values.Macros)

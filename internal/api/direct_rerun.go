@@ -148,7 +148,7 @@ func withResetHint(err error, asked *order) error {
 		return err
 	}
 	switch known.Details.Field {
-	case "parameters":
+	case "parameters", "git_ref":
 	case "queue":
 		if asked.task.Queue == nil {
 			return err

@@ -163,7 +163,9 @@ func (d *Direct) plan(ctx context.Context, asked *order) (*engine.Submission, er
 		return nil, unplannable(asked, err)
 	}
 	submission.Revision = revision
-	asked.override(submission)
+	if err := asked.override(submission); err != nil {
+		return nil, err
+	}
 	if !asked.unwatched {
 		if err := d.checkQueues(ctx, asked, submission.Plan); err != nil {
 			return nil, err

@@ -2,9 +2,12 @@ package api
 
 import (
 	"fmt"
+	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/gitrepo"
 	"github.com/cyclonetix/cyclonetix/internal/spec"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
@@ -27,6 +30,14 @@ func (s *Settings) check() error {
 		return badField("priority", fmt.Sprintf("%d is not from 1 (first) to %d", *s.Priority, workflow.MaxPriority))
 	case !within(s.MaxParallel, 0, maxParallel):
 		return badField("max_parallel", fmt.Sprintf("%d is not from 0 (no bound) to %d", *s.MaxParallel, maxParallel))
+	}
+	if s.GitRef != nil && *s.GitRef == "" {
+		return badField("git_ref", "it is empty: give a branch, a tag or a commit")
+	}
+	if s.GitRef != nil {
+		if err := gitrepo.CheckRef(*s.GitRef); err != nil {
+			return badField("git_ref", err.Error())
+		}
 	}
 	for _, id := range s.ParameterSets {
 		if !workflow.ValidID(id) {
@@ -72,8 +83,9 @@ func badSeconds(field string, given float64) *Error {
 	return badField(field, fmt.Sprintf("%v is not from 0 to %d seconds", given, maxSeconds))
 }
 
-// override lays what was asked for over what is defined. The specifications that change are copied.
-func (o *order) override(submission *engine.Submission) {
+// override lays what was asked for over what is defined. The specifications that change are copied. The error is an
+// *Error: it tells that nothing is there to be overridden.
+func (o *order) override(submission *engine.Submission) error {
 	s, t := &o.settings, &o.task
 	change := func(number int32, how func(*workflow.TaskSpec)) {
 		changed := *submission.Plan.Specs[number]
@@ -86,6 +98,12 @@ func (o *order) override(submission *engine.Submission) {
 			change(int32(number), func(one *workflow.TaskSpec) { one.Priority = *s.Priority }) //nolint:gosec // bounded
 		}
 	}
+	if s.GitRef != nil {
+		submission.Options.GitRef = *s.GitRef
+		if !overrideGitRef(submission.Plan, *s.GitRef) {
+			return noGit(o, *s.GitRef)
+		}
+	}
 	if s.MaxParallel != nil {
 		submission.Options.MaxParallel = *s.MaxParallel
 	}
@@ -93,7 +111,7 @@ func (o *order) override(submission *engine.Submission) {
 		if s.TimeoutSeconds != nil {
 			submission.Options.TimeoutSeconds = *s.TimeoutSeconds
 		}
-		return
+		return nil
 	}
 	for _, number := range targetSpecs(submission.Plan) {
 		change(number, func(one *workflow.TaskSpec) {
@@ -106,6 +124,22 @@ func (o *order) override(submission *engine.Submission) {
 			set(&one.Retries.DelaySeconds, t.RetryDelaySeconds)
 		})
 	}
+	return nil
+}
+
+// overrideGitRef gives all tasks of a plan that have a repository this revision. It is false where none has.
+func overrideGitRef(plan *workflow.Plan, ref string) (found bool) {
+	for number, one := range plan.Specs {
+		found = found || one.Git != nil
+		plan.Specs[number] = one.WithGitRef(ref)
+	}
+	return found
+}
+
+func noGit(o *order, ref string) *Error {
+	err := badField("git_ref", "no task of "+o.String()+" has a repository (git), so there is nothing to take "+strconv.Quote(ref)+" from")
+	err.Status, err.Code = http.StatusUnprocessableEntity, CodeInvalid
+	return err
 }
 
 // request is what was asked for beside parameters and environment, as a rerun needs to know it.
@@ -114,6 +148,7 @@ func (o *order) request() engine.Request {
 	return engine.Request{
 		Context: s.Context, Priority: s.Priority, MaxParallel: s.MaxParallel, TimeoutSeconds: s.TimeoutSeconds,
 		Queue: t.Queue, Retries: t.Retries, RetryDelaySeconds: t.RetryDelaySeconds, IgnoreDependencies: t.IgnoreDependencies,
+		GitRef: s.GitRef,
 	}
 }
 
@@ -124,7 +159,7 @@ func (o *order) ask(former *engine.Request, overrides bool) {
 	if !overrides {
 		return
 	}
-	s.Priority, s.MaxParallel, s.TimeoutSeconds = former.Priority, former.MaxParallel, former.TimeoutSeconds
+	s.Priority, s.MaxParallel, s.TimeoutSeconds, s.GitRef = former.Priority, former.MaxParallel, former.TimeoutSeconds, former.GitRef
 	t.Queue, t.Retries, t.RetryDelaySeconds = former.Queue, former.Retries, former.RetryDelaySeconds
 }
 

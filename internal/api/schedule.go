@@ -26,6 +26,8 @@ type Settings struct {
 	Priority *int `json:"priority,omitempty"`
 	// MaxParallel bounds the tasks that run at once; 0 is no bound, nil leaves what is defined.
 	MaxParallel *int `json:"max_parallel,omitempty"`
+	// GitRef is the branch, tag or commit of all tasks that have a repository; nil leaves what is defined.
+	GitRef *string `json:"git_ref,omitempty"`
 	// IdempotencyKey makes the same request twice one run; empty for none. Over HTTP it is the
 	// header Idempotency-Key.
 	IdempotencyKey string `json:"-"`

@@ -51,6 +51,7 @@ var growthTests = []test{
 		w.wantNames(w.claim(session, 9, 0), "choose")
 		added := planOf("extra")
 		added.Specs[0].Command, added.Specs[0].Item = "echo $ITEM", &workflow.Item{Value: `{"a":1}`, Index: 3}
+		added.Specs[0].Git = &workflow.Git{Repository: "git@example.com:a/b", Ref: "v1", Path: "c/d", Environment: "python"}
 		body, hash := added.Specs[0].Encode()
 		w.advance(run, nil, w.evaluated(run, 0, choosing("extra"), added))
 		deliveries := w.claim(session, 9, 0)

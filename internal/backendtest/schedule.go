@@ -155,7 +155,7 @@ var scheduleTests = []test{
 		of.Options = workflow.RunOptions{
 			MaxParallel: 3, TimeoutSeconds: 1.5e6, OnFailure: workflow.OnFailureStop,
 			Groups:      []workflow.RunGroup{{Name: "dag:x", MaxActive: 2}, {Name: "backfill:1", MaxActive: 7}},
-			LogicalDate: someDate, After: someDate.Add(-time.Hour), Kept: []workflow.KeptNode{{Node: 0}},
+			LogicalDate: someDate, After: someDate.Add(-time.Hour), Kept: []workflow.KeptNode{{Node: 0}}, GitRef: "v1",
 		}
 		answers := w.submit(of, submission(planOf("a")))
 		for _, mail := range w.mail() {

@@ -124,10 +124,11 @@ var viewTests = []test{
 		}
 	}},
 	{name: "what was asked for with a run is read again", run: func(w *world) {
-		one, half, queue := 1, 0.5, "gpu"
+		one, half, queue, ref := 1, 0.5, "gpu", "v1"
 		full := submission(planOf("a"))
 		full.Request = engine.Request{
 			Context: "prod", Priority: &one, MaxParallel: &one, TimeoutSeconds: &half, Queue: &queue, Retries: &one, RetryDelaySeconds: &half, IgnoreDependencies: true,
+			GitRef: &ref,
 		}
 		for _, of := range []engine.Submission{full, submission(planOf("a"))} {
 			if got := w.view(w.submit(of)[0].ID).Request; got == nil || !reflect.DeepEqual(*got, of.Request) {

@@ -76,6 +76,13 @@ var checks = map[string]func(string) error{
 		}
 		return nil
 	},
+	"git domain": func(s string) error {
+		name := strings.TrimPrefix(strings.TrimPrefix(s, "https://"), "http://")
+		if name == "" || strings.ContainsAny(name, "/@*?# ") || strings.HasPrefix(name, "-") {
+			return errors.New("must be a host such as github.com or git.example.com:8443, with http:// before it where passwords may go unencrypted")
+		}
+		return nil
+	},
 	"network": func(s string) error {
 		if _, err := netip.ParsePrefix(s); err == nil {
 			return nil
@@ -119,6 +126,26 @@ func (c *Config) crossChecks() (wrong, doubtful []finding) {
 	}
 	if c.Orchestrator.ClusterMode {
 		doubtful = append(doubtful, finding{[]string{"orchestrator.cluster_mode"}, "has no effect yet: one orchestrator runs at a time"})
+	}
+	if scan := &c.Git.Security.Scan; scan.Enabled && strings.TrimSpace(scan.Command) == "" {
+		wrong = append(wrong, finding{[]string{"git.security.scan.enabled"}, "needs git.security.scan.command, the command that scans"})
+	}
+	names := map[string]bool{}
+	for i := range c.Git.Environments {
+		name := c.Git.Environments[i].Name
+		if name == "" || names[name] {
+			text := "has an entry without a name"
+			if name != "" {
+				text = "has two entries with the name " + quote(name)
+			}
+			wrong = append(wrong, finding{[]string{"git.environments"}, text})
+		}
+		names[name] = true
+	}
+	for i := range c.Git.Auth.Credentials {
+		if one := &c.Git.Auth.Credentials[i]; one.Domain == "" || one.Password == "" {
+			wrong = append(wrong, finding{[]string{"git.auth.credentials"}, "has an entry without a domain or without a password"})
+		}
 	}
 	return wrong, doubtful
 }

@@ -4,51 +4,54 @@ package config
 type Git struct {
 	Cache        GitCache         `koanf:"cache"`
 	Auth         GitAuth          `koanf:"auth"`
-	Environments []GitEnvironment `koanf:"environments" effect:"none"`
+	Environments []GitEnvironment `koanf:"environments"`
 	Security     GitSecurity      `koanf:"security"`
 }
 
 // GitCache keeps clones.
 type GitCache struct {
-	Enabled    bool   `koanf:"enabled" default:"true" effect:"none" usage:"keep clones"`
-	Path       string `koanf:"path" effect:"none" usage:"where clones are kept; empty: the user's cache directory"`
-	MaxSizeMB  int    `koanf:"max_size_mb" default:"1000" min:"1" effect:"none" usage:"size of all clones, in MB"`
-	TTLMinutes int    `koanf:"ttl_minutes" default:"60" min:"0" effect:"none" usage:"age at which a clone is fetched anew, in minutes"`
+	Enabled    bool   `koanf:"enabled" default:"true" usage:"keep what was fetched for other tasks"`
+	Path       string `koanf:"path" usage:"where clones are kept; empty: the user's cache directory"`
+	MaxSizeMB  int    `koanf:"max_size_mb" default:"1000" min:"1" usage:"size of all clones, in MB; beyond it the least recently used go"`
+	TTLMinutes int    `koanf:"ttl_minutes" default:"60" min:"0" usage:"age at which a branch or tag is fetched anew, in minutes; 0: for each task"`
 }
 
 // GitAuth is how repositories are opened.
 type GitAuth struct {
-	SSHKeyPath  string          `koanf:"ssh_key_path" effect:"none" usage:"file of the SSH key"`
-	Credentials []GitCredential `koanf:"credentials" effect:"none"`
+	SSHKeyPath  string          `koanf:"ssh_key_path" usage:"file of the SSH key"`
+	Credentials []GitCredential `koanf:"credentials"`
 }
 
 // GitCredential opens the repositories of a domain.
 type GitCredential struct {
-	Domain   string `koanf:"domain"`
+	// Domain is a host with its port, if it has one; no error shows it, lest somebody write a password into it. One goes over https alone, unless http:// stands before it.
+	Domain string `koanf:"domain" check:"git domain" secret:"true"`
+	// Username may be empty where the password is a token.
 	Username string `koanf:"username"`
 	Password string `koanf:"password" secret:"true"`
 }
 
 // GitEnvironment prepares a clone for a command.
 type GitEnvironment struct {
-	Name          string   `koanf:"name"`
-	SetupCommands []string `koanf:"setup_commands"`
+	Name string `koanf:"name" check:"name"`
+	// SetupCommands are shell commands that run before that of a task, PreExecute is text in the same shell before it.
+	SetupCommands []string `koanf:"setup_commands" check:"not empty"`
 	PreExecute    string   `koanf:"pre_execute"`
 }
 
 // GitSecurity limits the repositories.
 type GitSecurity struct {
-	AllowedDomains  []string `koanf:"allowed_domains" effect:"none" usage:"domains of repositories; empty: all"`
-	AllowedRepos    []string `koanf:"allowed_repos" effect:"none" usage:"repositories, with *; empty: all"`
-	DisallowedRepos []string `koanf:"disallowed_repos" effect:"none" usage:"repositories that are refused, with *"`
+	AllowedDomains  []string `koanf:"allowed_domains" check:"not empty" usage:"domains of repositories, or *.DOMAIN; empty: all"`
+	AllowedRepos    []string `koanf:"allowed_repos" check:"not empty" usage:"repositories such as github.com/org/*; empty: all"`
+	DisallowedRepos []string `koanf:"disallowed_repos" check:"not empty" usage:"repositories that are refused, with *"`
 	Scan            GitScan  `koanf:"scan"`
 }
 
 // GitScan looks at a clone before it is used.
 type GitScan struct {
-	Enabled        bool   `koanf:"enabled" default:"false" effect:"none" usage:"scan clones"`
-	Command        string `koanf:"command" effect:"none" usage:"command that scans {repo_path}"`
-	FailOnFindings bool   `koanf:"fail_on_findings" default:"false" effect:"none" usage:"findings fail the task"`
+	Enabled        bool   `koanf:"enabled" default:"false" usage:"scan clones"`
+	Command        string `koanf:"command" usage:"shell command that scans {repo_path}, the folder with the files; findings end it with another exit code than 0"`
+	FailOnFindings bool   `koanf:"fail_on_findings" default:"false" usage:"findings fail the task"`
 }
 
 // GitSync takes definitions from repositories.

@@ -70,6 +70,8 @@ type Request struct {
 	RetryDelaySeconds *float64 `json:"retry_delay_seconds,omitempty"`
 	// IgnoreDependencies is for a run by outcome: the task alone.
 	IgnoreDependencies bool `json:"ignore_dependencies,omitempty"`
+	// GitRef is the revision of all tasks that have a repository.
+	GitRef *string `json:"git_ref,omitempty"`
 }
 
 // Submitted is the answer to a submission.

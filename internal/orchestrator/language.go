@@ -212,7 +212,8 @@ func (l *loop) askNames(end *engine.End, from *letter) bool {
 	event := workflow.Event{Kind: workflow.EventEnd, Node: end.Node, Attempt: end.Attempt, Delivery: end.Delivery, Result: end.Result}
 	from.open++
 	l.asking[end.Run]++
-	writer, language, priority := l.writer, l.options.Language, e.run.Options.Priority
+	writer, language, options := l.writer, l.options.Language, &e.run.Options
+	priority, gitRef := options.Priority, options.GitRef
 	l.questions.ask(end.Run, event, from, func(ctx context.Context) (*workflow.Known, error) {
 		details, err := writer.Details(ctx, end.Run)
 		if err != nil {
@@ -230,7 +231,7 @@ func (l *loop) askNames(end *engine.End, from *letter) bool {
 		if err != nil || len(found) == 0 {
 			return known, err //nolint:wrapcheck // it says what it did
 		}
-		together := knownPlan(plan, priority)
+		together := knownPlan(plan, priority, gitRef)
 		for name := range found {
 			known.Plans[name] = together
 		}
@@ -239,10 +240,11 @@ func (l *loop) askNames(end *engine.End, from *letter) bool {
 	return true
 }
 
-// knownPlan prepares the specifications of a plan. A priority that was asked for with the run wins over theirs.
-func knownPlan(plan *workflow.Plan, priority int) *workflow.KnownPlan {
+// knownPlan prepares the specifications of a plan. A priority and a revision that were asked for with the run win over theirs.
+func knownPlan(plan *workflow.Plan, priority int, gitRef string) *workflow.KnownPlan {
 	known := &workflow.KnownPlan{Plan: plan, Specs: make([]*workflow.NewSpec, len(plan.Specs))}
 	for i, spec := range plan.Specs {
+		spec = spec.WithGitRef(gitRef)
 		if priority != 0 {
 			changed := *spec
 			changed.Priority = priority

@@ -126,6 +126,30 @@ func TestPriorityOfAnAddedTask(t *testing.T) {
 	w.ends(id, workflow.RunCompleted)
 }
 
+// A revision that was asked for with the run is also that of tasks which are added.
+func TestGitRefOfAnAddedTask(t *testing.T) {
+	t.Parallel()
+	extra := planOf("extra")
+	extra.Specs[0].Git = &workflow.Git{Repository: "/srv/git/a", Ref: "main"}
+	w := newWorld(t)
+	w.options.Language = &book{plans: map[string]*workflow.Plan{"extra": extra}}
+	w.open()
+	w.tick()
+	h := w.hire(engine.AgentInfo{ID: "one", Slots: 9})
+	w.start(evaluating(planOf("check"), "check"), workflow.RunOptions{GitRef: "v1"})
+	w.settle()
+	h.choose([]string{"extra"}, h.claim(9)...)
+	w.settle()
+	claim, err := h.session.Claim(w.ctx, 9, 0)
+	w.must(err, "claim")
+	if len(claim.Deliveries) != 1 || *claim.Deliveries[0].Tasks[0].Spec.Git != (workflow.Git{Repository: "/srv/git/a", Ref: "v1"}) {
+		t.Errorf("the agent gets %+v", claim.Deliveries)
+	}
+	if extra.Specs[0].Git.Ref != "main" {
+		t.Error("the definition was changed")
+	}
+}
+
 func TestUnknownNextTaskFails(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

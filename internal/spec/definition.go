@@ -32,6 +32,7 @@ type places struct {
 	id           place
 	queue        place
 	approval     place
+	git          place
 	context      place   // of a DAG's context, of what a context extends
 	dependencies []place // as many as the definition's
 	sets         []place // of the parameter sets

@@ -48,18 +48,34 @@ type Lookups struct {
 // The error names the value that cannot be resolved, breaks the rules of its parameter, or holds a NUL
 // character, which no environment can. It shows nothing sensitive.
 func Environment(spec *workflow.TaskSpec, values *workflow.RunValues, lookups Lookups) (env, sensitive []string, err error) {
+	resolved, err := Resolve(spec, values, lookups)
+	return resolved.Env, resolved.Sensitive, err
+}
+
+// Resolved is what comes of the values of a task.
+type Resolved struct {
+	// Env and Sensitive are as Environment gives them.
+	Env, Sensitive []string
+	// Git is the specification's with its references resolved; nil for a task without a repository.
+	Git *workflow.Git
+}
+
+// Resolve is Environment, with all that values have a part in. Its error is Environment's.
+func Resolve(spec *workflow.TaskSpec, values *workflow.RunValues, lookups Lookups) (resolved Resolved, err error) {
 	s := newScope(spec, values, lookups)
 	if err := s.checkGiven(); err != nil {
-		return nil, nil, err
+		return Resolved{}, err
 	}
 	if err := s.resolveAll(); err != nil {
-		return nil, nil, err
+		return Resolved{}, err
 	}
 	if err := s.checkAll(breach); err != nil {
-		return nil, nil, err
+		return Resolved{}, err
 	}
-	env, err = s.list()
-	return env, s.reveal(), err
+	resolved.Git = s.git()
+	resolved.Env, err = s.list()
+	resolved.Sensitive = s.reveal()
+	return resolved, err
 }
 
 // layer says where a value comes from. A later one wins.
@@ -75,6 +91,7 @@ const (
 	givenEnv
 	givenParameters
 	itemValues
+	gitTexts
 )
 
 // The names that an item has.
@@ -127,6 +144,9 @@ func (s *scope) bind() {
 		}
 	}
 	s.bindTexts(givenEnv, values.Env)
+	if spec.Git != nil {
+		s.bindGit()
+	}
 	for _, key := range keys {
 		s.bindValues(givenParameters, values.Parameters[key])
 		s.bindValues(givenParameters, values.Sensitive[key])

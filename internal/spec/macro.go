@@ -160,6 +160,9 @@ func specAny(spec *workflow.TaskSpec, value func(workflow.Value) bool, text func
 	if anyValue(spec.Variables, value) || anyValue(spec.Parameters, value) || anyValue(spec.Env, text) || spec.Item != nil && value(spec.Item.Value) {
 		return true
 	}
+	if spec.Git != nil && slices.ContainsFunc([]string{spec.Git.Repository, spec.Git.Ref, spec.Git.Path}, text) {
+		return true
+	}
 	if spec.ForEach == nil {
 		return false
 	}

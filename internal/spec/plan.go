@@ -203,6 +203,7 @@ func (c *Catalog) fillSpec(spec *workflow.TaskSpec, task *workflow.Task, set str
 		TriggerRule:     task.TriggerRule,
 		FreshForSeconds: task.FreshForSeconds,
 		ForEach:         task.ForEach,
+		Git:             task.Git,
 	}
 	if len(task.Parameters) == 0 && len(task.ParameterSets) == 0 && set == "" {
 		return

@@ -246,7 +246,7 @@ func (s *scope) named(b *binding, name string) (value workflow.Value, known bool
 	}
 	near := nearest.Names(name, func(yield func(string) bool) {
 		for _, known := range slices.Concat(slices.Sorted(maps.Keys(s.bindings)), macroNames) {
-			if known != b.name && !yield(known) {
+			if known != b.name && !slices.Contains(gitKeys[:], known) && !yield(known) {
 				return
 			}
 		}
@@ -321,7 +321,7 @@ func (s *scope) random(b *binding, argument string) (workflow.Value, bool, error
 	switch b.layer {
 	case groupVariables:
 		owner = groupPrefix(s.spec)
-	case taskParameters, taskEnv, itemValues:
+	case taskParameters, taskEnv, itemValues, gitTexts:
 		owner = s.spec.TaskID + ":" + s.spec.Variant
 	case runVariables, updatedVariables, updatedParameters, givenEnv, givenParameters:
 	}

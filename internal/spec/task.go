@@ -125,7 +125,11 @@ var taskFields = []field[taskDraft]{
 		give:  func(from, to *taskDraft) { to.Retries = from.Retries },
 	},
 	{name: "resources"},
-	{name: "git"},
+	{
+		name: "git", form: mapForm(gitFields), about: "The repository whose files the command finds in its working directory.",
+		read: readGit,
+		give: func(from, to *taskDraft) { to.Git = from.Git },
+	},
 	{
 		name: "env", form: namedForm(envPattern, textForm()),
 		about: "Environment variables, over the parameters.",

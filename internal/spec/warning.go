@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/cyclonetix/cyclonetix/internal/gitrepo"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
@@ -17,14 +18,22 @@ func (c *Catalog) Warnings() []Problem {
 		})
 	}
 	const openToAll = "until there is a login, whoever reaches the server may decide"
+	const apart = "keep them in git.auth.credentials of the agent's configuration, or write ${secret:NAME} in their place"
 	for d := range c.Definitions(KindTask) {
+		if hasCredentials(d.Task) {
+			warn(d, d.places().git, apart, "the repository of task %q holds credentials, which are stored with every run", d.ID)
+		}
 		if hasRoles(d.Task) {
 			warn(d, d.places().approval, openToAll, "the roles in the approval of task %q have no effect yet", d.ID)
 		}
 	}
 	for d := range c.Definitions(KindDAG) {
 		for i := range d.DAG.Tasks {
-			if entry := &d.DAG.Tasks[i]; hasRoles(&entry.Overrides) {
+			entry := &d.DAG.Tasks[i]
+			if hasCredentials(&entry.Overrides) {
+				warn(d, d.places().entry(i).git, apart, "the repository of task %q of DAG %q holds credentials, which are stored with every run", entry.ID, d.ID)
+			}
+			if hasRoles(&entry.Overrides) {
 				warn(d, d.places().entry(i).approval, openToAll, "the roles in the approval of task %q of DAG %q have no effect yet", entry.ID, d.ID)
 			}
 		}
@@ -44,6 +53,15 @@ func (c *Catalog) Warnings() []Problem {
 }
 
 func hasRoles(task *workflow.Task) bool { return task.Approval != nil && len(task.Approval.Roles) > 0 }
+
+// hasCredentials tells whether credentials stand in the name of the task's repository as they are.
+func hasCredentials(task *workflow.Task) bool {
+	if task.Git == nil || hasReference(task.Git.Repository) {
+		return false
+	}
+	repository, err := gitrepo.Parse(task.Git.Repository)
+	return err == nil && len(repository.Secrets()) > 0
+}
 
 // ofRuns are the fields of a DAG that are rules for its runs, not for its tasks: another DAG that holds it has its own.
 func ofRuns(dag *DAG) (names []string) {

@@ -112,6 +112,7 @@ type Task struct {
 	ForEach         *ForEach    `json:"for_each,omitempty"`
 	// FreshForSeconds is how old a success may be that is reused in outcome scheduling; 0 for never.
 	FreshForSeconds float64 `json:"fresh_for_seconds,omitempty"`
+	Git             *Git    `json:"git,omitempty"`
 }
 
 // DAG is the definition of an explicit graph, as a user wrote it.

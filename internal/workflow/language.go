@@ -37,6 +37,29 @@ type Approval struct {
 	TimeoutSeconds float64 `json:"timeout_seconds,omitempty"`
 }
 
+// Git says which commit a task finds in its working directory.
+type Git struct {
+	// Repository is a URL, git@HOST:PATH, or an absolute path of the agent.
+	Repository string `json:"repository"`
+	// Ref is a branch, a tag or a commit; empty for the remote's HEAD.
+	Ref string `json:"ref,omitempty"`
+	// Path is the folder in the repository where the command starts; empty for its root.
+	Path string `json:"path,omitempty"`
+	// Environment names one of the agent's; empty for none.
+	Environment string `json:"environment,omitempty"`
+}
+
+// WithGitRef is the specification with another revision; the same one where it has no repository, or ref is empty.
+func (s *TaskSpec) WithGitRef(ref string) *TaskSpec {
+	if s.Git == nil || ref == "" {
+		return s
+	}
+	changed, git := *s, *s.Git
+	git.Ref = ref
+	changed.Git = &git
+	return &changed
+}
+
 // ForEach makes a task run once for each item. What a user wrote has Items or a Reference.
 type ForEach struct {
 	Items []Value `json:"items,omitempty"`
@@ -200,6 +223,8 @@ type RunOptions struct {
 	After time.Time `json:"after,omitzero"`
 	// Priority is that of tasks which are added at run time; 0 for their own.
 	Priority int `json:"priority,omitempty"`
+	// GitRef is likewise the revision of those that have a repository; empty for their own.
+	GitRef string `json:"git_ref,omitempty"`
 	// Kept are task runs that end at once, because an earlier run did their work.
 	Kept []KeptNode `json:"kept,omitempty"`
 }
@@ -207,7 +232,7 @@ type RunOptions struct {
 // IsZero tells that there are no rules.
 func (o *RunOptions) IsZero() bool {
 	return o.MaxParallel == 0 && o.TimeoutSeconds == 0 && (o.OnFailure == "" || o.OnFailure == OnFailureContinue) &&
-		len(o.Groups) == 0 && o.Priority == 0 && o.LogicalDate.IsZero() && o.After.IsZero() && len(o.Kept) == 0
+		len(o.Groups) == 0 && o.Priority == 0 && o.GitRef == "" && o.LogicalDate.IsZero() && o.After.IsZero() && len(o.Kept) == 0
 }
 
 // RunGroup bounds how many of its runs are unfinished and not pending.

@@ -34,6 +34,7 @@ type TaskSpec struct {
 	// of its items have ended. They have an Item, and else the same specification.
 	ForEach *ForEach `json:"for_each,omitempty"`
 	Item    *Item    `json:"item,omitempty"`
+	Git     *Git     `json:"git,omitempty"`
 }
 
 // Encode gives the stored form of the spec (JSON with sorted keys) and its hash.
