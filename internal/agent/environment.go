@@ -35,7 +35,8 @@ type environment struct {
 type resolvedValues struct {
 	env       []string // NAME=value
 	sensitive *secrets
-	logical   string // CYCLO_LOGICAL_DATE=…; empty for none
+	logical   string   // CYCLO_LOGICAL_DATE=…; empty for none
+	trigger   []string // CYCLO_TRIGGER…=…
 }
 
 // resolvedKey says what the values of a task come from. Both are never changed, and shared by many tasks.
@@ -124,6 +125,7 @@ func (e *environment) of(t *task, values *resolvedValues, results string) []stri
 	if values.logical != "" {
 		env = append(env, values.logical)
 	}
+	env = append(env, values.trigger...)
 	begin := 0
 	for _, end := range ends[:count] {
 		env = append(env, text.String()[begin:end])
@@ -197,6 +199,9 @@ func (e *environment) resolve(t *task, outputs func(tasks []string) (map[string]
 	}
 	if date := spec.LogicalDate(key.values); date != "" {
 		values.logical = "CYCLO_LOGICAL_DATE=" + date
+	}
+	if key.values != nil && key.values.Trigger != nil {
+		values.trigger = key.values.Trigger.Env()
 	}
 	if !shared {
 		return values, nil

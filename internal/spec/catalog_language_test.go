@@ -52,6 +52,18 @@ func TestCatalogProblemsOfTheLanguage(t *testing.T) {
 
 			usable: []string{"b"},
 		},
+		"triggers": {
+			dags: "- {id: sales, tasks: [{id: i, command: x}]}\n- {id: report, tasks: [{id: i, command: x}], triggers: {dag_completed: [sales, sale]}}\n" +
+				"- {id: mail, tasks: [{id: i, command: x}], triggers: {dag_completed: [report]}}\n" +
+				"- {id: a, tasks: [{id: i, command: x}], triggers: {dag_completed: [sales, c]}}\n- {id: b, tasks: [{id: i, command: x}], triggers: {dag_completed: [a]}}\n" +
+				"- {id: c, tasks: [{id: i, command: x}], triggers: {dag_completed: [b]}}\n- {id: self, tasks: [{id: i, command: x}], triggers: {dag_completed: [self]}}",
+			want: []string{
+				`dags.yaml:2:80: the trigger dag_completed of DAG "report" names unknown DAG "sale": did you mean "sales"?`,
+				`dags.yaml:4:75: DAGs start each other in a cycle: a -> c -> b -> a | a run of any of them would start runs for ever: take one out of dag_completed of "a"`,
+				`dags.yaml:7:71: DAGs start each other in a cycle: self -> self | a run of any of them would start runs for ever: take one out of dag_completed of "self"`,
+			},
+			usable: []string{"mail", "sales"},
+		},
 		"a cycle by a variant": {
 			tasks: "- {id: a, command: x, dependencies: ['b:small']}\n- {id: b, command: x, dependencies: [a]}",
 			want:  []string{`tasks.yaml:1:38: tasks depend on each other in a cycle: a -> b:small -> a`},
