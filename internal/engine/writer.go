@@ -40,6 +40,8 @@ type Writer interface {
 	Spec(ctx context.Context, hash workflow.Hash) (*workflow.TaskSpec, error)
 	// Outputs is as in AgentSession.
 	Outputs(ctx context.Context, run workflow.RunID, tasks []string) (map[string]workflow.Value, error)
+	// Listeners gives the DAGs that runs of others start, by the current definitions.
+	Listeners(ctx context.Context) (Listeners, error)
 	// Graph gives the graph of a plan, for a run that was just submitted.
 	Graph(ctx context.Context, plan workflow.Hash) (*workflow.Graph, error)
 	// ReadMail gives unread mail of buckets that were rung (all of the writer's buckets when
@@ -47,7 +49,7 @@ type Writer interface {
 	// until Recover, whether it was consumed or not.
 	ReadMail(ctx context.Context, sweep bool, limit int) ([]Mail, error)
 	// Commit stores everything of the commit, or after an error nothing. Errors: ErrFenced; ErrUncertain;
-	// ErrRefused when the content itself can't be stored (the caller forgets what it knew, and finds the
+	// ErrOutdated when the definitions are of another revision than the commit's; ErrRefused when the content itself can't be stored (the caller forgets what it knew, and finds the
 	// run by halving); any other error means that the same may be tried again.
 	Commit(ctx context.Context, commit *Commit) (CommitResult, error)
 	// Tick is called about once a second: it beats, finds lost agents and tells their
@@ -59,8 +61,10 @@ type Writer interface {
 
 // Commit is what a writer wants stored in one step.
 type Commit struct {
-	At         time.Time
-	Changes    []*workflow.Change
+	At      time.Time
+	Changes []*workflow.Change
+	// Revision is that of the definitions by which it was decided whom to tell of the ends of runs; nil when no run ends.
+	Revision   *int64
 	Dispatches []Dispatch
 	// Remove are deliveries that are done with.
 	Remove []DeliveryKey

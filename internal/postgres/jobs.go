@@ -166,6 +166,9 @@ func (b *Backend) cleanup(ctx context.Context, policy engine.Retention) error {
 	if err := b.queries.DeleteOldAgentBeats(ctx, on); err != nil {
 		return fmt.Errorf("delete the heartbeats of agents that are gone: %w", err)
 	}
+	if err := b.queries.DeleteStrayFileArrivals(ctx, on); err != nil {
+		return fmt.Errorf("forget the files of DAGs that are gone: %w", err)
+	}
 	if err := b.queries.DeleteOldOrders(ctx, on); err != nil {
 		return fmt.Errorf("delete the orders for agents that are gone: %w", err)
 	}
