@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
 // kindListener is a DAG as one that waits for runs of others.
@@ -51,6 +53,20 @@ func listensTo(d *Definition) []string {
 		return nil
 	}
 	return d.DAG.Triggers.DAGCompleted
+}
+
+// Webhook gives the webhook of a DAG, also of one that a problem between definitions keeps from running: who calls it is to
+// be told, if it knows the secret. It is nil where there is none.
+func (c *Catalog) Webhook(id string) *workflow.Webhook {
+	i, ok := c.dags.index[id]
+	if !ok {
+		return nil
+	}
+	d := &c.dags.definitions[i]
+	if d.Broken || d.DAG.Triggers == nil {
+		return nil
+	}
+	return d.DAG.Triggers.Webhook
 }
 
 // Triggered are the usable DAGs that have triggers, by id.

@@ -191,12 +191,16 @@ func WebhookSecret(written string, lookups Lookups) (string, error) {
 		return "", errors.New("secrets are named as ${secret:NAME}")
 	}
 	var secret string
-	if kind == "secret" {
+	switch {
+	case kind == "secret" && lookups.Secret != nil:
 		secret, err = lookups.Secret(name)
-	} else if text, ok := lookups.Env(name); ok {
-		secret = text
-	} else {
-		err = fmt.Errorf("the server has no environment variable %s", name)
+	case kind == "env" && lookups.Env != nil:
+		var ok bool
+		if secret, ok = lookups.Env(name); !ok {
+			err = fmt.Errorf("the server has no environment variable %s", name)
+		}
+	default:
+		err = fmt.Errorf("there is nobody to look ${%s} up", reference)
 	}
 	if err == nil && secret == "" {
 		err = fmt.Errorf("${%s} is empty", reference)

@@ -1,0 +1,201 @@
+package trigger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/spec"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
+)
+
+const (
+	// reloadEvery is how often definitions are looked at that somebody else published.
+	reloadEvery = 15 * time.Second
+	// lookEvery is how often a folder is looked at. One that takes long is looked at less often, so that
+	// no more than a part of a processor is spent.
+	lookEvery = time.Second
+	lookShare = 20
+	// firstDelay and lastDelay bound the pause after runs could not be started.
+	firstDelay, lastDelay = time.Second, time.Minute
+)
+
+// Definitions knows the DAGs that have triggers, and of which revision they are.
+type Definitions interface {
+	Triggered(ctx context.Context) (dags []*spec.DAG, revision int64, err error)
+}
+
+// Files starts a run for each file that arrives in a folder that a DAG watches. Any number may work side by side.
+type Files struct {
+	Arrivals    engine.Arrivals
+	Definitions Definitions
+	Starter     Starter
+	Logger      *slog.Logger
+	// Now is the clock.
+	Now func() time.Time
+
+	revision int64
+	folders  map[string]*folder // by DAG; nil before the definitions were read
+	loadedAt time.Time
+}
+
+// Run looks until the context ends. Refreshed signals that definitions were published in this process.
+func (f *Files) Run(ctx context.Context, refreshed <-chan struct{}) {
+	told := ""
+	for {
+		next, err := f.Turn(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		pause := max(0, next.Sub(f.Now()))
+		if err != nil {
+			pause = firstDelay
+			if told != err.Error() {
+				f.Logger.Warn("files can't be looked for now; trying again", "error", err)
+			}
+			told = err.Error()
+		} else {
+			told = ""
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-refreshed:
+			f.loadedAt = time.Time{}
+		case <-time.After(pause):
+		}
+	}
+}
+
+// Turn looks at all folders whose time it is, starts what is to be started, and says when to come again.
+func (f *Files) Turn(ctx context.Context) (next time.Time, err error) {
+	now := f.Now()
+	if f.folders == nil || now.Sub(f.loadedAt) >= reloadEvery || f.loadedAt.After(now) {
+		if err := f.load(ctx); err != nil {
+			return now, err
+		}
+		f.loadedAt = now
+	}
+	next = now.Add(reloadEvery)
+	for _, folder := range f.folders {
+		if !folder.next.After(now) && ctx.Err() == nil {
+			f.look(ctx, folder)
+		}
+		if folder.next.Before(next) {
+			next = folder.next
+		}
+	}
+	return next, nil
+}
+
+// load reads which folders to look at. What is known of those that stay is kept.
+func (f *Files) load(ctx context.Context) error {
+	dags, revision, err := f.Definitions.Triggered(ctx)
+	if err != nil {
+		return fmt.Errorf("read the triggers: %w", err)
+	}
+	if f.folders != nil && revision == f.revision {
+		return nil
+	}
+	folders := make(map[string]*folder, len(dags))
+	for _, dag := range dags {
+		rule := dag.Triggers.FileArrival
+		if rule == nil {
+			continue
+		}
+		if former := f.folders[dag.ID]; former != nil && former.rule == *rule {
+			folders[dag.ID] = former
+			continue
+		}
+		path, err := filepath.Abs(rule.Path)
+		if err != nil {
+			return fmt.Errorf("find the folder of DAG %s: %w", dag.ID, err)
+		}
+		folders[dag.ID] = &folder{dag: dag.ID, rule: *rule, path: path}
+	}
+	f.folders, f.revision = folders, revision
+	return nil
+}
+
+// look looks at a folder, and starts runs for what has arrived.
+func (f *Files) look(ctx context.Context, folder *folder) {
+	begun := f.Now()
+	trouble, err := f.deal(ctx, folder, begun)
+	now := f.Now()
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		f.tell(folder, trouble, err)
+		folder.delay = min(max(firstDelay, 2*folder.delay), lastDelay)
+		folder.next = now.Add(folder.delay)
+		return
+	case folder.trouble != "":
+		f.Logger.Info("the file trigger of a DAG works again", "dag", folder.dag, "path", folder.path)
+		folder.trouble = ""
+	}
+	folder.delay = 0
+	if folder.next = now; len(folder.ready) == 0 {
+		folder.next = now.Add(max(lookEvery, lookShare*now.Sub(begun)))
+	}
+}
+
+// deal does what look does. The error comes with what it means.
+func (f *Files) deal(ctx context.Context, folder *folder, now time.Time) (trouble string, err error) {
+	if folder.known == nil {
+		known, err := f.Arrivals.Arrivals(ctx, folder.dag)
+		if err != nil {
+			return "what is known of its files can't be read", err //nolint:wrapcheck // it says what it did
+		}
+		folder.remember(known)
+	}
+	var gone []workflow.Hash
+	var partly error
+	if len(folder.ready) == 0 {
+		switch err := folder.read(now); {
+		case err == nil:
+			gone = folder.gone(now)
+		case errors.Is(err, errTooMany):
+			partly = err
+		default:
+			return "its folder can't be read", err
+		}
+	}
+	started, failed := f.start(ctx, folder)
+	if started+len(gone) > 0 {
+		// What is not noted is started again: there is a run for it, and then it is noted.
+		if err := f.Arrivals.NoteArrivals(ctx, folder.dag, folder.arrivals(started), gone); err != nil {
+			return "for which files there are runs can't be noted", err //nolint:wrapcheck // it says what it did
+		}
+		folder.note(started, gone)
+	}
+	if failed != nil {
+		return "no run can be started for a file that has arrived", failed
+	}
+	return "its folder can't be read to the end", partly
+}
+
+// startsAtOnce bounds the runs of one folder that are started before it is the turn of others.
+const startsAtOnce = 200
+
+// start starts runs for the first of what has arrived, until one can't be started, and gives their number.
+func (f *Files) start(ctx context.Context, folder *folder) (started int, failed error) {
+	for _, name := range folder.ready[:min(startsAtOnce, len(folder.ready))] {
+		if _, err := f.Starter.StartTriggered(ctx, folder.run(name)); err != nil {
+			return started, err //nolint:wrapcheck // it says what it did
+		}
+		started++
+	}
+	return started, nil
+}
+
+// tell logs what stands in the way, once.
+func (f *Files) tell(folder *folder, what string, err error) {
+	if text := what + ": " + err.Error(); text != folder.trouble {
+		folder.trouble = text
+		f.Logger.Warn("the file trigger of a DAG has to wait: "+what, "dag", folder.dag, "path", folder.path, "error", err, "hint", folder.hint(err))
+	}
+}
