@@ -26,12 +26,12 @@ type publisher struct {
 	logger   *slog.Logger
 
 	publishing sync.Mutex // one at a time
-	mu      sync.Mutex
-	waits   []chan struct{} // of those who want to know of new revisions
-	catalog *spec.Catalog
-	waiting bool     // a definition was left out for its queue alone
-	told    []string // the problems that were logged last
-	warned  []string // and the warnings
+	mu         sync.Mutex
+	waits      []chan struct{} // of those who want to know of new revisions
+	catalog    *spec.Catalog
+	waiting    bool     // a definition was left out for its queue alone
+	told       []string // the problems that were logged last
+	warned     []string // and the warnings
 }
 
 func newPublisher(backend engine.Backend, settings *config.Config, logger *slog.Logger) *publisher {

@@ -30,7 +30,7 @@ func call(ts *testscript.TestScript, neg bool, args []string) {
 	mac := hmac.New(sha256.New, []byte(args[2]))
 	mac.Write([]byte(args[3]))
 	request.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
-	request.Header.Set("X-GitHub-Delivery", args[4])
+	request.Header.Set("X-Github-Delivery", args[4])
 	answer, err := http.DefaultClient.Do(request)
 	ts.Check(err)
 	defer answer.Body.Close() //nolint:errcheck // nothing was written

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/language"
 	"github.com/cyclonetix/cyclonetix/internal/spec"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
@@ -22,16 +23,40 @@ var _ Triggers = (*Direct)(nil)
 // StartTriggered starts the run of a trigger, or answers with the one that there is for the same occasion. A queue that
 // no agent serves now is no reason to refuse it. Errors are those of ScheduleDAG.
 func (d *Direct) StartTriggered(ctx context.Context, run *TriggeredRun) (*Scheduled, error) {
+	asked, submission, err := d.planTriggered(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	return d.submit(ctx, asked, submission)
+}
+
+// StartAllTriggered is StartTriggered for many runs, in one step: after an error none is started.
+func (d *Direct) StartAllTriggered(ctx context.Context, runs []TriggeredRun) error {
+	submissions := make([]engine.Submission, len(runs))
+	for i := range runs {
+		_, submission, err := d.planTriggered(ctx, &runs[i])
+		if err != nil {
+			return err
+		}
+		submissions[i] = *submission
+	}
+	if _, err := d.backend.Submit(ctx, submissions); err != nil {
+		return d.explain(ctx, "start the runs of a trigger", err)
+	}
+	return nil
+}
+
+func (d *Direct) planTriggered(ctx context.Context, run *TriggeredRun) (*order, *engine.Submission, error) {
 	asked := &order{kind: spec.KindDAG, id: run.DAGID, trigger: &run.Trigger, unwatched: true}
 	submission, err := d.plan(ctx, asked)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	submission.Actor, submission.Cause = starter(&run.Trigger), string(run.Trigger.Kind)
 	if run.Occasion != "" {
 		submission.IdempotencyKey = language.TriggerKey(run.Trigger.Kind, run.DAGID, run.Occasion)
 	}
-	return d.submit(ctx, asked, submission)
+	return asked, submission, nil
 }
 
 // starter says what started a run, as its actor.

@@ -211,3 +211,28 @@ func TestRerunOfATriggeredRun(t *testing.T) {
 		}
 	}
 }
+
+func TestStartAllTriggered(t *testing.T) {
+	t.Parallel()
+	b, direct, _ := hook(t)
+	run := func(dag, file string) api.TriggeredRun {
+		return api.TriggeredRun{DAGID: dag, Occasion: file, Trigger: workflow.Trigger{Kind: workflow.TriggerFileArrival, File: file}}
+	}
+	if err := direct.StartAllTriggered(t.Context(), []api.TriggeredRun{run("plain", "/a"), run("entangled", "/b")}); err == nil || len(b.submitted) > 0 {
+		t.Errorf("it gives %v, %d are submitted", err, len(b.submitted))
+	}
+	if err := direct.StartAllTriggered(t.Context(), []api.TriggeredRun{run("plain", "/a"), run("plain", "/b")}); err != nil {
+		t.Fatal(err)
+	}
+	for i, file := range []string{"/a", "/b"} {
+		got := b.submitted[i]
+		if got.Values.Trigger.File != file || got.IdempotencyKey != "trigger/file_arrival/plain/"+file || got.Actor != "file "+file {
+			t.Errorf("submitted is %+v", got)
+		}
+	}
+	b.submitErr = engine.ErrTooManyPending
+	var known *api.Error
+	if err := direct.StartAllTriggered(t.Context(), []api.TriggeredRun{run("plain", "/a")}); !errors.As(err, &known) || known.Status != http.StatusTooManyRequests {
+		t.Errorf("it gives %v", err)
+	}
+}

@@ -35,6 +35,8 @@ func (s *starter) StartTriggered(_ context.Context, run *api.TriggeredRun) (*api
 	return &api.Scheduled{}, s.err
 }
 
+func (s *starter) StartAllTriggered(context.Context, []api.TriggeredRun) error { return errInjected }
+
 func TestCompletedRunStartsOne(t *testing.T) {
 	t.Parallel()
 	id := workflow.RunID{1, 2, 3}

@@ -14,4 +14,6 @@ import (
 // Starter starts the runs of triggers. An occasion that has its run already is no error.
 type Starter interface {
 	StartTriggered(ctx context.Context, run *api.TriggeredRun) (*api.Scheduled, error)
+	// StartAllTriggered starts many in one step: after an error none is started.
+	StartAllTriggered(ctx context.Context, runs []api.TriggeredRun) error
 }

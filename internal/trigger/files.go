@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"github.com/cyclonetix/cyclonetix/internal/api"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/spec"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
@@ -178,16 +180,30 @@ func (f *Files) deal(ctx context.Context, folder *folder, now time.Time) (troubl
 	return "its folder can't be read to the end", partly
 }
 
-// startsAtOnce bounds the runs of one folder that are started before it is the turn of others.
-const startsAtOnce = 200
+const (
+	// startsAtOnce bounds the runs of one folder that are started before it is the turn of others, and startBatch those
+	// that are started in one step.
+	startsAtOnce = 200
+	startBatch   = 50
+)
 
 // start starts runs for the first of what has arrived, until one can't be started, and gives their number.
 func (f *Files) start(ctx context.Context, folder *folder) (started int, failed error) {
-	for _, name := range folder.ready[:min(startsAtOnce, len(folder.ready))] {
-		if _, err := f.Starter.StartTriggered(ctx, folder.run(name)); err != nil {
-			return started, err //nolint:wrapcheck // it says what it did
+	for batch := range slices.Chunk(folder.ready[:min(startsAtOnce, len(folder.ready))], startBatch) {
+		runs := make([]api.TriggeredRun, len(batch))
+		for i, name := range batch {
+			runs[i] = folder.run(name)
 		}
-		started++
+		if f.Starter.StartAllTriggered(ctx, runs) == nil {
+			started += len(batch)
+			continue
+		}
+		for i := range runs { // those before the one that is to blame can be started
+			if _, err := f.Starter.StartTriggered(ctx, &runs[i]); err != nil {
+				return started, err //nolint:wrapcheck // it says what it did
+			}
+			started++
+		}
 	}
 	return started, nil
 }

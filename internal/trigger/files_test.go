@@ -41,6 +41,7 @@ type site struct {
 	calls   int
 	seen    map[string]bool
 	refuse  error // of all starts
+	alone   bool  // whether many can't be started in one step
 }
 
 // arrivals are kept by a backend, and may fail.
@@ -107,6 +108,18 @@ func (s *site) StartTriggered(_ context.Context, run *api.TriggeredRun) (*api.Sc
 		s.started = append(s.started, run.DAGID+" "+filepath.Base(run.Trigger.File))
 	}
 	return &api.Scheduled{}, nil
+}
+
+func (s *site) StartAllTriggered(ctx context.Context, runs []api.TriggeredRun) error {
+	if s.alone {
+		return errInjected
+	}
+	for i := range runs {
+		if _, err := s.StartTriggered(ctx, &runs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // write writes a file whose time is so many seconds after the first.
@@ -334,6 +347,19 @@ func TestArrivalsThatCannotStart(t *testing.T) {
 	s.pass(10)
 	s.refuse = nil
 	s.pass(70, "dag a", "dag b")
+}
+
+// A file for which no run can be started holds up none that came before it.
+func TestArrivalsThatCannotStartTogether(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.alone = true
+	s.write("a", "x", 0)
+	s.write("b", "x", 0)
+	s.pass(6, "dag a", "dag b")
+	if s.warnings() > 0 || s.calls != 2 {
+		t.Errorf("%d starts; the log is %s", s.calls, s.log.String())
+	}
 }
 
 func TestFoldersOfSeveralDAGs(t *testing.T) {

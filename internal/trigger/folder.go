@@ -203,9 +203,9 @@ func (f *folder) arrival(name string) engine.Arrival {
 }
 
 // run is the run for a file.
-func (f *folder) run(name string) *api.TriggeredRun {
+func (f *folder) run(name string) api.TriggeredRun {
 	one := f.arrival(name)
-	return &api.TriggeredRun{
+	return api.TriggeredRun{
 		DAGID: f.dag, Occasion: fmt.Sprintf("%s/%d/%d", one.File, one.Size, one.Modified),
 		Trigger: workflow.Trigger{Kind: workflow.TriggerFileArrival, File: filepath.Join(f.path, name)},
 	}
