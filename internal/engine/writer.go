@@ -49,8 +49,9 @@ type Writer interface {
 	// until Recover, whether it was consumed or not.
 	ReadMail(ctx context.Context, sweep bool, limit int) ([]Mail, error)
 	// Commit stores everything of the commit, or after an error nothing. Errors: ErrFenced; ErrUncertain;
-	// ErrOutdated when the definitions are of another revision than the commit's; ErrRefused when the content itself can't be stored (the caller forgets what it knew, and finds the
-	// run by halving); any other error means that the same may be tried again.
+	// ErrOutdated when the definitions are of another revision than the commit's; ErrRefused when the content itself
+	// can't be stored (the caller forgets what it knew, and finds the run by halving); any other error means that the
+	// same may be tried again.
 	Commit(ctx context.Context, commit *Commit) (CommitResult, error)
 	// Tick is called about once a second: it beats, finds lost agents and tells their
 	// deliveries' writers, and reads what the writer needs to know of the cluster.
@@ -61,10 +62,10 @@ type Writer interface {
 
 // Commit is what a writer wants stored in one step.
 type Commit struct {
-	At      time.Time
-	Changes []*workflow.Change
-	// Revision is that of the definitions by which it was decided whom to tell of the ends of runs; nil when no run ends.
+	At time.Time
+	// Revision is that of the definitions by which it was decided whom to tell of runs that complete; nil where none does.
 	Revision   *int64
+	Changes    []*workflow.Change
 	Dispatches []Dispatch
 	// Remove are deliveries that are done with.
 	Remove []DeliveryKey

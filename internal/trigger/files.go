@@ -24,6 +24,8 @@ const (
 	lookShare = 20
 	// firstDelay and lastDelay bound the pause after runs could not be started.
 	firstDelay, lastDelay = time.Second, time.Minute
+	// stopGrace is how long a look that is under way may go on when the server stops.
+	stopGrace = 500 * time.Millisecond
 )
 
 // Definitions knows the DAGs that have triggers, and of which revision they are.
@@ -45,8 +47,23 @@ type Files struct {
 	loadedAt time.Time
 }
 
-// Run looks until the context ends. Refreshed signals that definitions were published in this process.
+// Run looks until the context ends. Refreshed signals that definitions were published in this process. It does not wait
+// for a disk that no longer answers.
 func (f *Files) Run(ctx context.Context, refreshed <-chan struct{}) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		f.run(ctx, refreshed)
+	}()
+	<-ctx.Done()
+	select {
+	case <-ended:
+	case <-time.After(stopGrace):
+		f.Logger.Warn("a folder that is looked at for files does not answer")
+	}
+}
+
+func (f *Files) run(ctx context.Context, refreshed <-chan struct{}) {
 	told := ""
 	for {
 		next, err := f.Turn(ctx)

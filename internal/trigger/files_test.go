@@ -421,6 +421,52 @@ func TestFilesBesideEachOther(t *testing.T) {
 	}
 }
 
+// stuck is a disk that does not answer.
+type stuck struct{ asked, answer chan struct{} }
+
+func (s *stuck) Triggered(context.Context) ([]*spec.DAG, int64, error) {
+	close(s.asked)
+	<-s.answer
+	return nil, 0, errInjected
+}
+
+func TestFilesEndWithoutTheDisk(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	disk := &stuck{make(chan struct{}), make(chan struct{})}
+	s.Files.Definitions = disk
+	defer close(disk.answer)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { s.Run(ctx, nil); close(ended) }()
+	<-disk.asked
+	cancel()
+	<-ended
+}
+
+// TestFilesRun holds that what is published is looked at at once, and that the end of the context is the end.
+func TestFilesRun(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	looks := make(chan struct{}, 100)
+	s.Files.Definitions = definitions(func() ([]*spec.DAG, int64, error) {
+		looks <- struct{}{}
+		return nil, 1, nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	refreshed, ended := make(chan struct{}, 1), make(chan struct{})
+	go func() { s.Run(ctx, refreshed); close(ended) }()
+	<-looks
+	refreshed <- struct{}{}
+	<-looks
+	cancel()
+	<-ended
+}
+
+type definitions func() ([]*spec.DAG, int64, error)
+
+func (d definitions) Triggered(context.Context) ([]*spec.DAG, int64, error) { return d() }
+
 // TestManyFiles bounds what is kept in memory, and how many are started before it is the turn of others.
 func TestManyFiles(t *testing.T) {
 	t.Parallel()
