@@ -293,3 +293,20 @@ func TestSensitiveValuesAreNotShown(t *testing.T) {
 		t.Error(problems)
 	}
 }
+
+// TestStoredListenersStayUsable holds that a DAG can be run though one that it listens to has gone, or was never good.
+func TestStoredListenersStayUsable(t *testing.T) {
+	t.Parallel()
+	definitions, problems := Parse(KindDAG, "dags.yaml", []byte("{id: report, tasks: [{id: i, command: x}], triggers: {dag_completed: [gone]}}"), Defaults{})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	stored, err := Decode(KindDAG, definitions[0].Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	catalog := NewCatalog([]Definition{stored}, CatalogOptions{})
+	if _, err := catalog.Lookup(KindDAG, "report"); err != nil || len(catalog.Problems()) > 0 {
+		t.Error(err, catalog.Problems())
+	}
+}

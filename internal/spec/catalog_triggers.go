@@ -24,6 +24,9 @@ func (c *Catalog) checkTriggers() {
 				heard = append(heard, other)
 				continue
 			}
+			if d.at == nil {
+				continue // it is stored, and was checked when it was; only the other one has gone, or is broken
+			}
 			unknown := c.unknown(KindDAG, id, s.ids())
 			s.withhold(number, c.problem(d, d.places().listen(k), unknown, "the trigger dag_completed of DAG %q names %v", d.ID, unknown))
 		}

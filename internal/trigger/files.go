@@ -1,6 +1,7 @@
 package trigger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ const (
 	// no more than a part of a processor is spent.
 	lookEvery = time.Second
 	lookShare = 20
+	// lookPatience is how long one look may hold up others.
+	lookPatience = 5 * time.Second
 	// firstDelay and lastDelay bound the pause after runs could not be started.
 	firstDelay, lastDelay = time.Second, time.Minute
 	// stopGrace is how long a look that is under way may go on when the server stops.
@@ -45,6 +48,7 @@ type Files struct {
 	revision int64
 	folders  map[string]*folder // by DAG; nil before the definitions were read
 	loadedAt time.Time
+	patience time.Duration // instead of lookPatience, for tests
 }
 
 // Run looks until the context ends. Refreshed signals that definitions were published in this process. It does not wait
@@ -100,15 +104,52 @@ func (f *Files) Turn(ctx context.Context) (next time.Time, err error) {
 		f.loadedAt = now
 	}
 	next = now.Add(reloadEvery)
+	f.lookAtAll(ctx, now)
 	for _, folder := range f.folders {
-		if !folder.next.After(now) && ctx.Err() == nil {
-			f.look(ctx, folder)
-		}
-		if folder.next.Before(next) {
+		switch {
+		case folder.busy():
+			next = now.Add(lookEvery) // it does not answer; the others do
+		case folder.next.Before(next):
 			next = folder.next
 		}
 	}
 	return next, nil
+}
+
+// lookAtAll looks at the folders whose time it is, side by side. One that does not answer for a while is left alone until
+// it does, so that it holds up no others.
+func (f *Files) lookAtAll(ctx context.Context, now time.Time) {
+	var looks []*folder
+	for _, folder := range f.folders {
+		if folder.busy() || folder.next.After(now) || ctx.Err() != nil {
+			continue
+		}
+		done := make(chan struct{})
+		folder.done = done
+		looks = append(looks, folder)
+		go func() {
+			defer close(done)
+			f.look(ctx, folder)
+		}()
+	}
+	if len(looks) == 0 {
+		return
+	}
+	patience := time.NewTimer(cmp.Or(f.patience, lookPatience))
+	defer patience.Stop()
+	for i, folder := range looks {
+		select {
+		case <-folder.done:
+			continue
+		case <-patience.C:
+		}
+		for _, late := range looks[i:] {
+			if late.busy() {
+				f.Logger.Warn("a folder that is looked at for files does not answer; it is looked at again when it does", "dag", late.dag, "path", late.path)
+			}
+		}
+		return
+	}
 }
 
 // load reads which folders to look at. What is known of those that stay is kept.

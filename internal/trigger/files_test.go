@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,7 +39,9 @@ type site struct {
 	arrivals *arrivals
 	log      bytes.Buffer
 
-	started []string // the DAGs and the names of files, once for each occasion
+	mutex   sync.Mutex
+	stuck   chan struct{} // starts of the DAG "stuck" wait for it
+	started []string      // the DAGs and the names of files, once for each occasion
 	calls   int
 	seen    map[string]bool
 	refuse  error // of all starts
@@ -47,19 +51,19 @@ type site struct {
 // arrivals are kept by a backend, and may fail.
 type arrivals struct {
 	backend       engine.Arrivals
-	reads, writes int
+	reads, writes atomic.Int32
 	err           error
 }
 
 func (a *arrivals) Arrivals(ctx context.Context, dag string) ([]engine.Arrival, error) {
-	if a.reads++; a.err != nil {
+	if a.reads.Add(1); a.err != nil {
 		return nil, a.err
 	}
 	return a.backend.Arrivals(ctx, dag)
 }
 
 func (a *arrivals) NoteArrivals(ctx context.Context, dag string, arrived []engine.Arrival, gone []workflow.Hash) error {
-	if a.writes++; a.err != nil {
+	if a.writes.Add(1); a.err != nil {
 		return a.err
 	}
 	return a.backend.NoteArrivals(ctx, dag, arrived, gone)
@@ -80,7 +84,11 @@ func newSite(t *testing.T) *site {
 func (s *site) restart() {
 	s.Files = &Files{
 		Arrivals: s.arrivals, Definitions: s, Starter: s, Logger: slog.New(slog.NewTextHandler(&s.log, nil)),
-		Now: func() time.Time { return s.now },
+		Now: func() time.Time {
+			s.mutex.Lock()
+			defer s.mutex.Unlock()
+			return s.now
+		},
 	}
 }
 
@@ -96,6 +104,11 @@ func (s *site) watch(rules map[string]workflow.FileArrival) {
 func (s *site) Triggered(context.Context) ([]*spec.DAG, int64, error) { return s.dags, s.revision, nil }
 
 func (s *site) StartTriggered(_ context.Context, run *api.TriggeredRun) (*api.Scheduled, error) {
+	if run.DAGID == "stuck" {
+		<-s.stuck
+	}
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
 	s.calls++
 	if s.refuse != nil {
 		return nil, s.refuse
@@ -147,7 +160,9 @@ func (s *site) pass(seconds int, want ...string) {
 	s.Helper()
 	s.started = nil
 	for range seconds {
+		s.mutex.Lock()
 		s.now = s.now.Add(time.Second)
+		s.mutex.Unlock()
 		s.turn()
 	}
 	if diff := cmp.Diff(want, s.started); diff != "" {
@@ -214,10 +229,10 @@ func TestFilesAskNothing(t *testing.T) {
 	s := newSite(t)
 	s.write("a", "x", 0)
 	s.pass(6, "dag a")
-	reads, writes, calls := s.arrivals.reads, s.arrivals.writes, s.calls
+	reads, writes, calls := s.arrivals.reads.Load(), s.arrivals.writes.Load(), s.calls
 	s.pass(120)
-	if s.arrivals.reads != reads || s.arrivals.writes != writes || s.calls != calls {
-		t.Errorf("%d reads, %d writes, %d starts", s.arrivals.reads-reads, s.arrivals.writes-writes, s.calls-calls)
+	if s.arrivals.reads.Load() != reads || s.arrivals.writes.Load() != writes || s.calls != calls {
+		t.Errorf("%d reads, %d writes, %d starts", s.arrivals.reads.Load()-reads, s.arrivals.writes.Load()-writes, s.calls-calls)
 	}
 }
 
@@ -419,6 +434,26 @@ func TestFilesBesideEachOther(t *testing.T) {
 	if len(s.started) != 20 {
 		t.Errorf("%d runs were started: %v", len(s.started), s.started)
 	}
+}
+
+// TestFolderThatDoesNotAnswer has a look that takes for ever: others go on, and it does when it can.
+func TestFolderThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.stuck, s.patience = make(chan struct{}), time.Second
+	rule := workflow.FileArrival{Path: s.folder, Pattern: "*", WaitSeconds: 0}
+	s.watch(map[string]workflow.FileArrival{"dag": rule, "stuck": rule})
+	s.write("a", "x", 0)
+	s.pass(1, "dag a")
+	s.write("b", "x", 0)
+	s.pass(3, "dag b")
+	if s.warnings() != 1 {
+		t.Errorf("the log is %s", s.log.String())
+	}
+	done := s.folders["stuck"].done
+	close(s.stuck)
+	<-done
+	s.pass(70, "stuck b") // it took long, so it is left alone for a while
 }
 
 // stuck is a disk that does not answer.

@@ -39,9 +39,20 @@ type folder struct {
 	ready   []string
 	turn    int64 // counts the looks
 
-	next    time.Time // when to look again
-	trouble string    // that was told
+	done    <-chan struct{} // closed when the look that was begun last has ended; till then all else is that look's
+	next    time.Time       // when to look again
+	trouble string          // that was told
 	delay   time.Duration
+}
+
+// busy tells whether a look is under way.
+func (f *folder) busy() bool {
+	select {
+	case <-f.done:
+		return false
+	default:
+		return f.done != nil
+	}
 }
 
 // stamp tells one content of a file from another.
