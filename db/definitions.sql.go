@@ -134,3 +134,34 @@ func (q *Queries) ListDefinitions(ctx context.Context, db DBTX, revision int64) 
 	}
 	return items, nil
 }
+
+const listListeners = `-- name: ListListeners :many
+SELECT id, body FROM cyclonetix__state.definitions
+WHERE kind = 'dag' AND to_revision IS NULL AND (body #> '{triggers,dag_completed}') IS NOT NULL
+`
+
+type ListListenersRow struct {
+	ID   string
+	Body []byte
+}
+
+// The current definitions of DAGs that runs of others start. The conditions are those of the index definitions_listening.
+func (q *Queries) ListListeners(ctx context.Context, db DBTX) ([]ListListenersRow, error) {
+	rows, err := db.Query(ctx, listListeners)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListListenersRow
+	for rows.Next() {
+		var i ListListenersRow
+		if err := rows.Scan(&i.ID, &i.Body); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}

@@ -112,6 +112,31 @@ func (q *Queries) InsertFeed(ctx context.Context, db DBTX, arg InsertFeedParams)
 	return err
 }
 
+const insertFeedAtRevision = `-- name: InsertFeedAtRevision :exec
+INSERT INTO cyclonetix__state.feed (writer, seq, at, body)
+SELECT $1::bigint, $2::bigint, $3::timestamptz, $4::bytea WHERE cyclonetix__state.at_revision($5)
+`
+
+type InsertFeedAtRevisionParams struct {
+	Writer   int64
+	Seq      int64
+	At       time.Time
+	Body     []byte
+	Revision int64
+}
+
+// InsertFeed of a commit that stands on the revision of the definitions.
+func (q *Queries) InsertFeedAtRevision(ctx context.Context, db DBTX, arg InsertFeedAtRevisionParams) error {
+	_, err := db.Exec(ctx, insertFeedAtRevision,
+		arg.Writer,
+		arg.Seq,
+		arg.At,
+		arg.Body,
+		arg.Revision,
+	)
+	return err
+}
+
 const insertWriter = `-- name: InsertWriter :one
 INSERT INTO cyclonetix__state.writers (orchestrator, process, lock_key) VALUES ($1, $2, $3) RETURNING writer
 `

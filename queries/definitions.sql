@@ -21,3 +21,8 @@ WHERE to_revision IS NULL
 INSERT INTO cyclonetix__state.definitions (kind, id, from_revision, hash, body)
 SELECT u.kind, u.id, @revision::bigint, u.hash, u.body::json
 FROM ROWS FROM (unnest(@kinds::text[]), unnest(@ids::text[]), unnest(@hashes::uuid[]), unnest(@bodies::text[])) AS u (kind, id, hash, body);
+
+-- name: ListListeners :many
+-- The current definitions of DAGs that runs of others start. The conditions are those of the index definitions_listening.
+SELECT id, body FROM cyclonetix__state.definitions
+WHERE kind = 'dag' AND to_revision IS NULL AND (body #> '{triggers,dag_completed}') IS NOT NULL;

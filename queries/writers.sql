@@ -76,3 +76,8 @@ ON CONFLICT (writer, queue, priority) DO UPDATE SET waiting = excluded.waiting, 
 
 -- name: InsertFeed :exec
 INSERT INTO cyclonetix__state.feed (writer, seq, at, body) VALUES (@writer, @seq, @at, @body);
+
+-- name: InsertFeedAtRevision :exec
+-- InsertFeed of a commit that stands on the revision of the definitions.
+INSERT INTO cyclonetix__state.feed (writer, seq, at, body)
+SELECT @writer::bigint, @seq::bigint, @at::timestamptz, @body::bytea WHERE cyclonetix__state.at_revision(@revision);

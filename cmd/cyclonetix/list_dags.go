@@ -25,9 +25,12 @@ func (p *program) listDAGs() *cobra.Command {
 		answer: func(all []api.DAGDefinition) any {
 			return api.DAGList{DAGs: all, Total: len(all), Limit: len(all)}
 		},
-		columns: []column{{title: "DAG"}, {"TASKS", true}, {title: "SCHEDULE"}, {title: "CONTEXT"}, {title: "DESCRIPTION"}},
+		columns: []column{{title: "DAG"}, {"TASKS", true}, {title: "SCHEDULE"}, {title: "TRIGGERS"}, {title: "CONTEXT"}, {title: "DESCRIPTION"}},
 		row: func(dag *api.DAGDefinition) []cell {
-			return []cell{text(dag.ID), text(strconv.Itoa(len(dag.Tasks))), text(scheduleText(dag.Schedule)), text(dag.Context), text(oneLine(dag.Description))}
+			return []cell{
+				text(dag.ID), text(strconv.Itoa(len(dag.Tasks))), text(scheduleText(dag.Schedule)), text(triggersText(dag.Triggers)), text(dag.Context),
+				text(oneLine(dag.Description)),
+			}
 		},
 	})
 	return command
@@ -39,4 +42,22 @@ func scheduleText(when *workflow.Schedule) string {
 		return ""
 	}
 	return strings.TrimSpace(when.Cron + " " + when.Timezone)
+}
+
+// triggersText names what else starts a DAG; empty for nothing.
+func triggersText(triggers *api.DAGTriggers) string {
+	if triggers == nil {
+		return ""
+	}
+	var names []string
+	for _, id := range triggers.DAGCompleted {
+		names = append(names, "after "+id)
+	}
+	if triggers.FileArrival != nil {
+		names = append(names, "file")
+	}
+	if triggers.Webhook {
+		names = append(names, "webhook")
+	}
+	return strings.Join(names, ", ")
 }

@@ -73,6 +73,8 @@ func runScripts(t *testing.T, folder string) {
 			"exits": exits,
 			"ready": ready,
 			"get":   get,
+			"call":  call,
+			"until": until,
 			"remember": func(ts *testscript.TestScript, neg bool, args []string) {
 				if neg || len(args) != 2 {
 					ts.Fatalf("usage: remember NAME FILE")

@@ -26,14 +26,12 @@ type publisher struct {
 	logger   *slog.Logger
 
 	publishing sync.Mutex // one at a time
-	// changed signals that there is a new revision.
-	changed chan struct{}
-
-	mu      sync.Mutex
-	catalog *spec.Catalog
-	waiting bool     // a definition was left out for its queue alone
-	told    []string // the problems that were logged last
-	warned  []string // and the warnings
+	mu         sync.Mutex
+	waits      []chan struct{} // of those who want to know of new revisions
+	catalog    *spec.Catalog
+	waiting    bool     // a definition was left out for its queue alone
+	told       []string // the problems that were logged last
+	warned     []string // and the warnings
 }
 
 func newPublisher(backend engine.Backend, settings *config.Config, logger *slog.Logger) *publisher {
@@ -41,8 +39,16 @@ func newPublisher(backend engine.Backend, settings *config.Config, logger *slog.
 		backend: backend, loader: spec.NewLoader(directoriesOf(settings), spec.Defaults{Queue: settings.DefaultQueue}),
 		declares: engine.Declared{Queues: declaredQueues(settings), DefaultContext: settings.DefaultContext},
 		source:   settings.TaskDirectory, logger: logger,
-		changed: make(chan struct{}, 1),
 	}
+}
+
+// changed signals each time that there is a new revision.
+func (p *publisher) changed() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	waits := make(chan struct{}, 1)
+	p.waits = append(p.waits, waits)
+	return waits
 }
 
 // watch publishes each change, until the context ends.
@@ -126,13 +132,18 @@ func (p *publisher) publish(ctx context.Context) error {
 	}
 	if changed {
 		p.logger.Info("definitions are published", "revision", revision, "definitions", len(current))
-		select {
-		case p.changed <- struct{}{}:
-		default: // nobody has looked since the last time
-		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, waits := range p.waits {
+		if !changed {
+			break
+		}
+		select {
+		case waits <- struct{}{}:
+		default: // it has not looked since the last time
+		}
+	}
 	p.catalog, p.waiting = catalog, len(catalog.Problems()) > len(unchecked.Problems())
 	return nil
 }

@@ -158,7 +158,7 @@ func (s *sorter) kindOfFile(path string) spec.Kind {
 	switch {
 	case has("command"):
 		return spec.KindTask
-	case has("tasks", "dags", "schedule"):
+	case has("tasks", "dags", "schedule", "triggers"):
 		return spec.KindDAG
 	case has("variables", "extends"):
 		return spec.KindContext

@@ -21,6 +21,8 @@ import (
 	"github.com/cyclonetix/cyclonetix/internal/language"
 	"github.com/cyclonetix/cyclonetix/internal/orchestrator"
 	"github.com/cyclonetix/cyclonetix/internal/server"
+	"github.com/cyclonetix/cyclonetix/internal/spec"
+	"github.com/cyclonetix/cyclonetix/internal/trigger"
 )
 
 // stack is all that runs in a server's process, from the database at the bottom to the pages.
@@ -186,10 +188,13 @@ func (s *stack) startParts(working, building context.Context) (url string, err e
 		return "", nil
 	}
 	s.metrics = server.NewMetrics(programVersion(), server.NewClusterCollector(s.backend, s.logger))
-	if err := s.backend.StartJobs(working, &engine.Jobs{}, engine.Retention{Days: s.settings.PostgreSQL.RetentionDays}); err != nil {
+	known := language.New(s.backend)
+	starter := s.newDirect("trigger", known)
+	jobs := &engine.Jobs{}
+	trigger.HandleCompleted(jobs, s.backend, starter, s.logger)
+	if err := s.backend.StartJobs(working, jobs, engine.Retention{Days: s.settings.PostgreSQL.RetentionDays}); err != nil {
 		return "", fmt.Errorf("start the jobs: %w", err)
 	}
-	known := language.New(s.backend)
 	if s.roles.orchestrator {
 		if err := s.startOrchestrator(working, building, known); err != nil {
 			return "", err
@@ -204,7 +209,9 @@ func (s *stack) startParts(working, building context.Context) (url string, err e
 		scheduler := &orchestrator.Scheduler{
 			Backend: s.backend, Planner: newPlanner(s.backend, known), Logger: s.logger, Now: s.backend.Now,
 		}
-		s.part(func() error { scheduler.Run(working, s.published.changed); return nil })
+		s.part(func() error { scheduler.Run(working, s.published.changed()); return nil })
+		files := &trigger.Files{Arrivals: s.backend, Definitions: known, Starter: starter, Logger: s.logger, Now: s.backend.Now}
+		s.part(func() error { files.Run(working, s.published.changed()); return nil })
 	}
 	if s.roles.ui {
 		return s.startPages(working, known)
@@ -251,12 +258,26 @@ func (s *stack) startOrchestrator(working, building context.Context, known *lang
 	}
 }
 
-func (s *stack) startPages(working context.Context, known *language.Language) (url string, err error) {
-	direct := api.NewDirect(s.backend, api.DirectOptions{
-		Actor: "api", Cause: "api", Version: programVersion(), Language: known,
+// newDirect makes what starts runs for others; by whom is told by what it is used for.
+func (s *stack) newDirect(by string, known *language.Language) *api.Direct {
+	return api.NewDirect(s.backend, api.DirectOptions{
+		Actor: by, Cause: by, Version: programVersion(), Language: known, Logger: s.logger,
+		Secrets: spec.Lookups{Env: os.LookupEnv, Secret: secretOfServer},
 	})
+}
+
+// secretOfServer is where the server looks secrets up, as agents do: NAME is $CYCLO_SECRET_NAME.
+func secretOfServer(name string) (string, error) {
+	if text, ok := os.LookupEnv(spec.SecretVariables + name); ok {
+		return text, nil
+	}
+	return "", fmt.Errorf("the server has no secret %s: set %s%s in its environment", name, spec.SecretVariables, name)
+}
+
+func (s *stack) startPages(working context.Context, known *language.Language) (url string, err error) {
+	direct := s.newDirect("api", known)
 	options := server.Options{
-		Service: direct, Address: s.settings.Server.Listen, AdvertiseURL: s.settings.Server.AdvertiseURL,
+		Service: direct, Triggers: direct, Address: s.settings.Server.Listen, AdvertiseURL: s.settings.Server.AdvertiseURL,
 		Title: s.settings.UI.Title, Refresh: time.Duration(s.settings.UI.RefreshIntervalSeconds) * time.Second, Logger: s.logger,
 	}
 	if s.settings.Monitoring.Prometheus.Enabled {

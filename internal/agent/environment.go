@@ -37,6 +37,7 @@ type resolvedValues struct {
 	sensitive *secrets
 	logical   string        // CYCLO_LOGICAL_DATE=…; empty for none
 	git       *workflow.Git // nil for none
+	trigger   []string      // CYCLO_TRIGGER…=…
 }
 
 // resolvedKey says what the values of a task come from. Both are never changed, and shared by many tasks.
@@ -125,6 +126,7 @@ func (e *environment) of(t *task, values *resolvedValues, results string) []stri
 	if values.logical != "" {
 		env = append(env, values.logical)
 	}
+	env = append(env, values.trigger...)
 	begin := 0
 	for _, end := range ends[:count] {
 		env = append(env, text.String()[begin:end])
@@ -198,6 +200,9 @@ func (e *environment) resolve(t *task, outputs func(tasks []string) (map[string]
 	}
 	if date := spec.LogicalDate(key.values); date != "" {
 		values.logical = "CYCLO_LOGICAL_DATE=" + date
+	}
+	if key.values != nil && key.values.Trigger != nil {
+		values.trigger = key.values.Trigger.Env()
 	}
 	if !shared {
 		return values, nil

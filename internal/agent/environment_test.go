@@ -86,3 +86,33 @@ func TestEnvironmentWithoutName(t *testing.T) {
 		t.Error("a logical date, although there is none")
 	}
 }
+
+// What a trigger knows of the run is passed on as it is, and nobody else can say it.
+func TestEnvironmentOfATriggeredRun(t *testing.T) {
+	env := newEnvironment("a", "/runs", nil, secretOfEnvironment)
+	body := "${secret:X} $${Y}\n" + strings.Repeat("x", 60<<10)
+	for kind, trigger := range map[string]*workflow.Trigger{
+		"CYCLO_TRIGGER=webhook CYCLO_TRIGGER_BODY=" + body:                                   {Kind: workflow.TriggerWebhook, Body: body},
+		"CYCLO_TRIGGER=webhook CYCLO_TRIGGER_BODY=":                                          {Kind: workflow.TriggerWebhook},
+		"CYCLO_TRIGGER=dag_completed CYCLO_TRIGGER_DAG_ID=sales CYCLO_TRIGGER_RUN_ID=monday": {Kind: workflow.TriggerDAGCompleted, DAG: "sales", Run: "monday"},
+		"CYCLO_TRIGGER=file_arrival CYCLO_TRIGGER_FILE=/in/${a}":                             {Kind: workflow.TriggerFileArrival, File: "/in/${a}"},
+		"": nil,
+	} {
+		task := &task{ClaimedTask: engine.ClaimedTask{Spec: shell("true"), Run: &engine.RunInfo{
+			Values: &workflow.RunValues{Env: map[string]string{"CYCLO_TRIGGER": "forged", "CYCLO_TRIGGER_BODY": "forged"}, Trigger: trigger},
+		}}}
+		values, err := env.resolve(task, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, entry := range env.of(task, values, "") {
+			if strings.HasPrefix(entry, "CYCLO_TRIGGER") {
+				got = append(got, entry)
+			}
+		}
+		if strings.Join(got, " ") != kind {
+			t.Errorf("%.200q, should be %.200q", got, kind)
+		}
+	}
+}

@@ -74,6 +74,15 @@ type DAGDefinition struct {
 	// DAGs are the ids of those that it holds.
 	DAGs     []string           `json:"dags,omitempty"`
 	Schedule *workflow.Schedule `json:"schedule,omitempty"`
+	Triggers *DAGTriggers       `json:"triggers,omitempty"`
+}
+
+// DAGTriggers are a DAG's triggers as they are listed.
+type DAGTriggers struct {
+	FileArrival *workflow.FileArrival `json:"file_arrival,omitempty"`
+	// Webhook tells that there is one; its secret is nobody's business.
+	Webhook      bool     `json:"webhook,omitempty"`
+	DAGCompleted []string `json:"dag_completed,omitempty"`
 }
 
 // ContextDefinition is a context as it is listed: its own variables, without those that it extends.
@@ -116,8 +125,15 @@ func dagDefinition(definition *spec.Definition) DAGDefinition {
 	}
 	return DAGDefinition{
 		DAGs: groups, Schedule: dag.Schedule, ID: dag.ID, Name: cmp.Or(dag.Name, dag.ID), Description: dag.Description, Context: dag.Context,
-		Tags: notNil(dag.Tags), Tasks: tasks,
+		Tags: notNil(dag.Tags), Tasks: tasks, Triggers: dagTriggers(dag.Triggers),
 	}
+}
+
+func dagTriggers(triggers *workflow.Triggers) *DAGTriggers {
+	if triggers == nil {
+		return nil
+	}
+	return &DAGTriggers{FileArrival: triggers.FileArrival, Webhook: triggers.Webhook != nil, DAGCompleted: triggers.DAGCompleted}
 }
 
 func contextDefinition(definition *spec.Definition) ContextDefinition {

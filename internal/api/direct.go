@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/language"
+	"github.com/cyclonetix/cyclonetix/internal/spec"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
@@ -20,13 +23,25 @@ type DirectOptions struct {
 	Version string
 	// Language knows the definitions; nil for one that knows those of the backend.
 	Language *language.Language
+	// Secrets find what webhooks name by ${env:NAME} and ${secret:NAME}.
+	Secrets spec.Lookups
+	// Logger is told what nobody else would hear of; nil for none.
+	Logger *slog.Logger
 }
 
-// Direct is a Service on a backend.
+func (o *DirectOptions) warn(message string, attributes ...any) {
+	if o.Logger != nil {
+		o.Logger.Warn(message, attributes...)
+	}
+}
+
+// Direct is a Service on a backend, and its Triggers.
 type Direct struct {
 	backend  engine.Backend
 	options  DirectOptions
 	language *language.Language
+	// told are the problems with secrets of webhooks that were logged, by DAG.
+	told sync.Map
 }
 
 var _ Service = (*Direct)(nil)

@@ -60,7 +60,7 @@ func (d *Direct) Rerun(ctx context.Context, id string, request *Rerun) (*Schedul
 
 // repeat is the order that a run came from. A run that an earlier version stored says less of it.
 func (d *Direct) repeat(ctx context.Context, old *engine.RunView, given *workflow.RunValues, past *past, request *Rerun) *order {
-	asked := &order{kind: spec.KindDAG, id: old.DAG, date: old.LogicalDate}
+	asked := &order{kind: spec.KindDAG, id: old.DAG, date: old.LogicalDate, trigger: given.Trigger}
 	if old.ByOutcome {
 		asked.kind = spec.KindTask
 	}

@@ -28,6 +28,8 @@ type order struct {
 	now, date time.Time
 	// unwatched tells that nobody waits for the answer who could mend a wrong queue.
 	unwatched bool
+	// trigger is what a trigger of the DAG knows of the run; nil for a run that none started.
+	trigger *workflow.Trigger
 }
 
 // ScheduleTask implements Service.
@@ -215,6 +217,7 @@ func pin(dag string) string { return "dag/" + dag }
 // fill gives a submission its values.
 func (d *Direct) fill(asked *order, catalog *spec.Catalog, submission *engine.Submission) (err error) {
 	submission.Options.LogicalDate = asked.date
+	defer func() { submission.Values.Trigger = asked.trigger }()
 	now := asked.now
 	if now.IsZero() {
 		now = d.backend.Now()

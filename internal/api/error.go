@@ -33,6 +33,7 @@ type Details struct {
 // The codes of errors.
 const (
 	CodeBadRequest       = "bad_request"        // 400: the request cannot be read
+	CodeUnauthorized     = "unauthorized"       // 401
 	CodeForbidden        = "forbidden"          // 403
 	CodeNotFound         = "not_found"          // 404
 	CodeMethodNotAllowed = "method_not_allowed" // 405

@@ -47,6 +47,7 @@ func Run(t *testing.T, newBackend func(t testing.TB, options Options) engine.Bac
 		{"agents", agentTests},
 		{"views", viewTests},
 		{"jobs", jobTests},
+		{"triggers", triggerTests},
 		{"orchestrator", orchestratorTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {

@@ -104,6 +104,19 @@ func (b *faultyBackend) Dates(ctx context.Context, dates []engine.LogicalDate) (
 	return b.Backend.Dates(ctx, dates) //nolint:wrapcheck // a wrapper is not seen
 }
 
+// Arrivals implements engine.Arrivals.
+func (b *faultyBackend) Arrivals(ctx context.Context, dag string) ([]engine.Arrival, error) {
+	if err := b.plan.before("Arrivals"); err != nil {
+		return nil, err
+	}
+	return b.Backend.Arrivals(ctx, dag) //nolint:wrapcheck // a wrapper is not seen
+}
+
+// NoteArrivals implements engine.Arrivals.
+func (b *faultyBackend) NoteArrivals(ctx context.Context, dag string, arrived []engine.Arrival, gone []workflow.Hash) error {
+	return b.plan.around("NoteArrivals", func() error { return b.Backend.NoteArrivals(ctx, dag, arrived, gone) })
+}
+
 // around fails a call before or after it was done.
 func (p Plan) around(call string, do func() error) error {
 	fault, err := p.fail(call)
@@ -199,6 +212,14 @@ func (w *faultyWriter) Spec(ctx context.Context, hash workflow.Hash) (*workflow.
 		return nil, err
 	}
 	return w.Writer.Spec(ctx, hash) //nolint:wrapcheck // a wrapper is not seen
+}
+
+// Listeners implements engine.Writer.
+func (w *faultyWriter) Listeners(ctx context.Context) (engine.Listeners, error) {
+	if err := w.plan.before("Listeners"); err != nil {
+		return engine.Listeners{}, err
+	}
+	return w.Writer.Listeners(ctx) //nolint:wrapcheck // a wrapper is not seen
 }
 
 // Outputs implements engine.Writer.

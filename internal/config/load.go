@@ -30,6 +30,7 @@ type Options struct {
 var taskVariables = []string{
 	"CYCLO_RUN_ID", "CYCLO_DAG_ID", "CYCLO_TASK_ID", "CYCLO_TASK_RUN_ID", "CYCLO_ATTEMPT", "CYCLO_QUEUE",
 	"CYCLO_AGENT_ID", "CYCLO_LOGICAL_DATE", "CYCLO_EVAL_RESULT", "CYCLO_OUTPUT", "CYCLO_RUN_DIR",
+	"CYCLO_TRIGGER", "CYCLO_TRIGGER_DAG_ID", "CYCLO_TRIGGER_RUN_ID", "CYCLO_TRIGGER_BODY", "CYCLO_TRIGGER_FILE",
 }
 
 // Load loads the configuration: what a flag sets wins over the environment, that over the file,

@@ -15,6 +15,7 @@ type Backend interface {
 	Definitions
 	Declarations
 	Schedules
+	Arrivals
 
 	// OpenWriters gives the caller all buckets, after it made sure that no other orchestrator lives:
 	// ErrWriterExists names it. The buckets are divided among writers, which work side by side: at

@@ -25,6 +25,8 @@ var (
 	ErrUncertain = errors.New("commit is uncertain")
 	// ErrRefused: the data itself can't be stored, however often it is tried.
 	ErrRefused = errors.New("refused by the backend")
+	// ErrOutdated: what the commit stands on is not current any more. It is not stored; ask anew, and try again.
+	ErrOutdated = errors.New("outdated")
 	// ErrAgentLost: this agent was declared dead; it must kill its tasks and register anew.
 	ErrAgentLost = errors.New("agent was declared dead")
 	// ErrWriterExists: another orchestrator owns the buckets and is alive.

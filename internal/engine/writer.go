@@ -40,6 +40,8 @@ type Writer interface {
 	Spec(ctx context.Context, hash workflow.Hash) (*workflow.TaskSpec, error)
 	// Outputs is as in AgentSession.
 	Outputs(ctx context.Context, run workflow.RunID, tasks []string) (map[string]workflow.Value, error)
+	// Listeners gives the DAGs that runs of others start, by the current definitions.
+	Listeners(ctx context.Context) (Listeners, error)
 	// Graph gives the graph of a plan, for a run that was just submitted.
 	Graph(ctx context.Context, plan workflow.Hash) (*workflow.Graph, error)
 	// ReadMail gives unread mail of buckets that were rung (all of the writer's buckets when
@@ -47,8 +49,9 @@ type Writer interface {
 	// until Recover, whether it was consumed or not.
 	ReadMail(ctx context.Context, sweep bool, limit int) ([]Mail, error)
 	// Commit stores everything of the commit, or after an error nothing. Errors: ErrFenced; ErrUncertain;
-	// ErrRefused when the content itself can't be stored (the caller forgets what it knew, and finds the
-	// run by halving); any other error means that the same may be tried again.
+	// ErrOutdated when the definitions are of another revision than the commit's; ErrRefused when the content itself
+	// can't be stored (the caller forgets what it knew, and finds the run by halving); any other error means that the
+	// same may be tried again.
 	Commit(ctx context.Context, commit *Commit) (CommitResult, error)
 	// Tick is called about once a second: it beats, finds lost agents and tells their
 	// deliveries' writers, and reads what the writer needs to know of the cluster.
@@ -59,7 +62,9 @@ type Writer interface {
 
 // Commit is what a writer wants stored in one step.
 type Commit struct {
-	At         time.Time
+	At time.Time
+	// Revision is that of the definitions by which it was decided whom to tell of runs that complete; nil where none does.
+	Revision   *int64
 	Changes    []*workflow.Change
 	Dispatches []Dispatch
 	// Remove are deliveries that are done with.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -146,6 +147,15 @@ func (l *Language) Schedules(ctx context.Context) (schedules map[string]*workflo
 	return schedules, revision, nil
 }
 
+// Triggered gives the DAGs of the current revision that have triggers.
+func (l *Language) Triggered(ctx context.Context) (dags []*spec.DAG, revision int64, err error) {
+	catalog, revision, err := l.Current(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	return slices.Collect(catalog.Triggered()), revision, nil
+}
+
 // DateKey is the idempotency key of the run of a DAG for a logical date: whoever makes it, a schedule or a
 // backfill, there is one.
 func DateKey(dag string, date time.Time) string {
@@ -155,13 +165,21 @@ func DateKey(dag string, date time.Time) string {
 // The beginnings of idempotency keys that no caller's own has.
 const (
 	dateKeys    = "date/"
+	triggerKeys = "trigger/"
 	escapedKeys = "key/"
 )
 
-// CallerKey is a caller's idempotency key as it is stored: never that of a logical date.
+// TriggerKey is the idempotency key of the run that a trigger of a DAG starts for an occasion.
+func TriggerKey(kind workflow.TriggerKind, dag, occasion string) string {
+	return triggerKeys + string(kind) + "/" + dag + "/" + occasion
+}
+
+// CallerKey is a caller's idempotency key as it is stored: never that of a logical date, nor that of a trigger.
 func CallerKey(key string) string {
-	if strings.HasPrefix(key, dateKeys) || strings.HasPrefix(key, escapedKeys) {
-		return escapedKeys + key
+	for _, taken := range []string{dateKeys, triggerKeys, escapedKeys} {
+		if strings.HasPrefix(key, taken) {
+			return escapedKeys + key
+		}
 	}
 	return key
 }

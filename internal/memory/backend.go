@@ -49,6 +49,7 @@ type Backend struct {
 	orders     map[int64]order
 	schedules  map[string]time.Time // the last date of each DAG
 	succeeded  map[dagDate]bool
+	arrivals   map[string]map[workflow.Hash]engine.Arrival // by DAG and file
 	// forgotten is the time before which runs that had ended were forgotten; zero when none were.
 	forgotten time.Time
 
@@ -78,7 +79,7 @@ func New(options Options) *Backend {
 		timers: map[timerKey]time.Time{}, mail: map[int][]letter{}, dispatches: map[int64]*dispatch{},
 		classes: map[engine.Class]bool{}, agents: map[int64]*session{}, orders: map[int64]order{},
 		schedules: map[string]time.Time{}, succeeded: map[dagDate]bool{},
-		backlog: map[backlogKey]engine.Backlog{},
+		backlog: map[backlogKey]engine.Backlog{}, arrivals: map[string]map[workflow.Hash]engine.Arrival{},
 	}
 	b.jobs.init()
 	return b

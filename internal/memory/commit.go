@@ -32,6 +32,9 @@ func (w *Writer) Commit(ctx context.Context, commit *engine.Commit) (engine.Comm
 	if err := w.fence(); err != nil {
 		return engine.CommitResult{}, fmt.Errorf("commit: %w", err)
 	}
+	if known := commit.Revision; known != nil && *known != int64(len(b.revisions)) {
+		return engine.CommitResult{}, fmt.Errorf("commit: the definitions are not of revision %d any more: %w", *known, engine.ErrOutdated)
+	}
 	if err := b.check(commit); err != nil {
 		return engine.CommitResult{}, fmt.Errorf("commit: %w", err)
 	}

@@ -23,6 +23,10 @@ func cloneValues(values *workflow.RunValues) workflow.RunValues {
 		macros := *values.Macros
 		cloned.Macros = &macros
 	}
+	if values.Trigger != nil {
+		trigger := *values.Trigger
+		cloned.Trigger = &trigger
+	}
 	return cloned
 }
 

@@ -83,9 +83,13 @@ func (l *loop) commit(ctx context.Context) error {
 	at := l.writer.Now()
 	changes, of, used := l.advance(at)
 	commit := &engine.Commit{At: at, Mail: l.consumed, Remove: l.remove, Orders: l.orders, Refused: l.refused, ReadMail: mailLimit}
+	var completed []completion
 	for i, change := range changes {
 		if !change.Empty() {
 			commit.Changes = append(commit.Changes, change)
+		}
+		if change.Run != nil && change.Run.Status == workflow.RunCompleted && of[i].run.Status != workflow.RunCompleted {
+			completed = append(completed, completion{change, of[i].run.DAG, len(change.Jobs)})
 		}
 		for k := range used[i] {
 			if from := of[i].letters[k]; from != nil && from.open == 1 && from.key != (engine.MailKey{}) {
@@ -107,7 +111,8 @@ func (l *loop) commit(ctx context.Context) error {
 		return nil
 	}
 	started := time.Now()
-	result, err := l.send(ctx, commit)
+	l.tell(commit, completed)
+	result, err := l.send(ctx, commit, completed)
 	if err != nil {
 		return l.failed(err, commit)
 	}
@@ -124,10 +129,18 @@ func worthwhile(commit *engine.Commit) bool {
 		len(commit.Refused) > 0 || commit.Backlog != nil
 }
 
-// send commits, again and again while nothing is wrong but the backend.
-func (l *loop) send(ctx context.Context, commit *engine.Commit) (engine.CommitResult, error) {
+// send commits, again and again while nothing is wrong but the backend, or definitions were published meanwhile.
+func (l *loop) send(ctx context.Context, commit *engine.Commit, completed []completion) (engine.CommitResult, error) {
 	for delay := firstDelay; ; delay = min(2*delay, lastDelay) {
 		result, err := l.commitOnce(ctx, commit)
+		if errors.Is(err, engine.ErrOutdated) {
+			var listeners engine.Listeners
+			if listeners, err = l.writer.Listeners(ctx); err == nil {
+				l.listeners = listeners
+				l.tell(commit, completed)
+				continue
+			}
+		}
 		if err == nil || ctx.Err() != nil || errors.Is(err, engine.ErrFenced) || errors.Is(err, engine.ErrUncertain) || errors.Is(err, engine.ErrRefused) {
 			return result, err //nolint:wrapcheck // the backend says what it did
 		}

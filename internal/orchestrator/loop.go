@@ -56,6 +56,8 @@ type loop struct {
 	// from others, at most so many at once: the number halves with each refusal and doubles with each success.
 	suspects map[workflow.RunID]bool
 	most     int
+	// listeners are those by the definitions of a revision; a commit that ends runs is stored only when it is current.
+	listeners engine.Listeners
 }
 
 func newLoop(writer engine.Writer, options Options) *loop {
@@ -75,7 +77,7 @@ func (l *loop) forget() {
 	*l = loop{
 		writer: l.writer, options: l.options, runs: map[workflow.RunID]*entry{}, stale: map[*entry]struct{}{},
 		dispatcher: l.dispatcher.anew(), timers: newTimers(), gate: newGate(), asking: map[workflow.RunID]int{}, suspects: l.suspects, most: l.most,
-		questions: l.questions.anew(), owned: l.owned,
+		questions: l.questions.anew(), owned: l.owned, listeners: l.listeners,
 	}
 }
 

@@ -29,6 +29,7 @@ type world struct {
 	// before is asked before each call of the writer, and after when it was done: an error is what the loop sees
 	// instead. Both may be nil.
 	before, after func(call string, commit *engine.Commit) error
+	listeners     func() error   // asked before who waits for runs is read; nil for none
 	broken        workflow.RunID // can't be loaded
 	// stored are the commits that were stored, and withdrawn what they took out of the queue.
 	stored    []*engine.Commit
@@ -163,6 +164,15 @@ func (t *tape) LoadRuns(ctx context.Context, ids []workflow.RunID) (runs []*work
 		return nil, &engine.BrokenRunError{ID: t.world.broken, Err: errInjected}
 	}
 	return runs, err
+}
+
+func (t *tape) Listeners(ctx context.Context) (engine.Listeners, error) {
+	if ask := t.world.listeners; ask != nil {
+		if err := ask(); err != nil {
+			return engine.Listeners{}, err
+		}
+	}
+	return t.Writer.Listeners(ctx)
 }
 
 func (t *tape) Graph(ctx context.Context, plan workflow.Hash) (graph *workflow.Graph, err error) {

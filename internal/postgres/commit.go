@@ -145,7 +145,14 @@ func (w *Writer) build(ctx context.Context, commit *storing) *pipeline {
 	}
 	if len(commit.Changes) > 0 {
 		feed := db.InsertFeedParams{Writer: w.number, Seq: w.seq + 1, At: commit.At, Body: packFeed(commit.Changes)}
-		p.add(func(on db.DBTX) error { return q.InsertFeed(ctx, on, feed) })
+		p.add(func(on db.DBTX) error {
+			if commit.Revision == nil {
+				return q.InsertFeed(ctx, on, feed)
+			}
+			return q.InsertFeedAtRevision(ctx, on, db.InsertFeedAtRevisionParams{
+				Writer: feed.Writer, Seq: feed.Seq, At: feed.At, Body: feed.Body, Revision: *commit.Revision,
+			})
+		})
 	}
 	if commit.reading != nil {
 		p.add(func(on db.DBTX) (err error) {

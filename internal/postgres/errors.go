@@ -16,6 +16,7 @@ import (
 const (
 	stateFenced   = "CY001"
 	stateRowCount = "CY002"
+	stateOutdated = "CY003"
 )
 
 // refusedClasses are the classes of SQLSTATEs that speak of the content: cardinality (a row given twice),
@@ -26,7 +27,7 @@ var refusedClasses = []string{"21", "22", "23", "54"}
 func isOurs(err error) bool {
 	for _, known := range []error{
 		engine.ErrAgentLost, engine.ErrFenced, engine.ErrUncertain, engine.ErrRefused, engine.ErrNameTaken, engine.ErrNotFound,
-		engine.ErrWriterExists, engine.ErrTooManyPending, engine.ErrSchemaNewer, engine.ErrEnded, engine.ErrGone,
+		engine.ErrWriterExists, engine.ErrTooManyPending, engine.ErrSchemaNewer, engine.ErrEnded, engine.ErrGone, engine.ErrOutdated,
 	} {
 		if errors.Is(err, known) {
 			return true
@@ -60,6 +61,8 @@ func interpretError(err error) error {
 		return fmt.Errorf("%w: %w", engine.ErrUncertain, err)
 	case pgError.Code == stateFenced:
 		return fmt.Errorf("%w: %w", engine.ErrFenced, err)
+	case pgError.Code == stateOutdated:
+		return fmt.Errorf("%w: %w", engine.ErrOutdated, err)
 	case pgError.Code == "23505" && pgError.TableName == "run_names":
 		return fmt.Errorf("%w: %w", engine.ErrNameTaken, err)
 	case isMissingPartition(err):

@@ -38,6 +38,7 @@ func (jobArgs) Kind() string { return "cyclonetix" }
 type jobWorker struct {
 	river.WorkerDefaults[jobArgs]
 	handlers map[string]engine.JobHandler
+	logger   *slog.Logger
 }
 
 // longJob bounds the jobs that may wait for readers or have much to remove; River's bound for the others is a minute. It is
@@ -62,6 +63,10 @@ func (w *jobWorker) Work(ctx context.Context, job *river.Job[jobArgs]) error {
 		return river.JobSnooze(time.Minute)
 	}
 	if err := handler(ctx, job.Args.Body); err != nil {
+		if job.Attempt >= job.MaxAttempts {
+			w.logger.Error("a job has failed too often and is given up; River keeps it for a while as discarded", "job", job.Args.Name, "id", job.ID,
+				"arguments", string(job.Args.Body), "error", err)
+		}
 		return fmt.Errorf("job %s: %w", job.Args.Name, err)
 	}
 	return nil
@@ -71,7 +76,7 @@ func (w *jobWorker) Work(ctx context.Context, job *river.Job[jobArgs]) error {
 func (b *Backend) StartJobs(ctx context.Context, jobs *engine.Jobs, policy engine.Retention) error {
 	b.registerJobs(jobs, policy)
 	workers := river.NewWorkers()
-	if err := river.AddWorkerSafely(workers, &jobWorker{handlers: jobs.Handlers()}); err != nil {
+	if err := river.AddWorkerSafely(workers, &jobWorker{handlers: jobs.Handlers(), logger: b.logger}); err != nil {
 		return fmt.Errorf("register the jobs: %w", err)
 	}
 	var periodic []*river.PeriodicJob
@@ -165,6 +170,9 @@ func (b *Backend) cleanup(ctx context.Context, policy engine.Retention) error {
 	}
 	if err := b.queries.DeleteOldAgentBeats(ctx, on); err != nil {
 		return fmt.Errorf("delete the heartbeats of agents that are gone: %w", err)
+	}
+	if err := b.queries.DeleteStrayFileArrivals(ctx, on); err != nil {
+		return fmt.Errorf("forget the files of DAGs that are gone: %w", err)
 	}
 	if err := b.queries.DeleteOldOrders(ctx, on); err != nil {
 		return fmt.Errorf("delete the orders for agents that are gone: %w", err)

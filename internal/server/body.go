@@ -46,7 +46,7 @@ func bodyOf(c echo.Context) ([]byte, error) {
 		return body, nil
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, tooLarge()
+		return nil, tooLarge(maxBody)
 	}
 	return nil, badRequest("", "the body of the request breaks off")
 }

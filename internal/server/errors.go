@@ -42,7 +42,7 @@ func errorOf(err error, request *http.Request) *api.Error {
 	case errors.As(err, &known):
 		return known
 	case errors.As(err, &large):
-		return tooLarge()
+		return tooLarge(maxBody)
 	case errors.Is(err, context.DeadlineExceeded):
 		return &api.Error{Status: http.StatusServiceUnavailable, Code: api.CodeUnavailable, Message: "the answer took too long"}
 	case errors.As(err, &routing) && routing.Code == http.StatusNotFound:
@@ -63,10 +63,10 @@ func errorOf(err error, request *http.Request) *api.Error {
 	}
 }
 
-func tooLarge() *api.Error {
+func tooLarge(most int) *api.Error {
 	return &api.Error{
 		Status: http.StatusRequestEntityTooLarge, Code: api.CodeTooLarge,
-		Message: fmt.Sprintf("the body of the request is larger than %d bytes", maxBody),
+		Message: fmt.Sprintf("the body of the request is larger than %d bytes", most),
 	}
 }
 

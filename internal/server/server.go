@@ -30,6 +30,8 @@ const (
 // Options say what a Server serves, and where.
 type Options struct {
 	Service api.Service
+	// Triggers answers calls of webhooks; nil for a server that takes none.
+	Triggers api.Triggers
 	// Address is what the listener was asked for: its host is one that requests may name.
 	Address string
 	// AdvertiseURL is where others reach the server, when that is not the address; it may be empty.
@@ -158,6 +160,9 @@ func (s *Server) routes() *echo.Echo {
 	g.GET("/task-runs/:id/logs", h.logs)
 	g.GET("/tasks/:id/logs", h.logs)
 	g.GET("/health", h.health)
+	if s.options.Triggers != nil {
+		g.POST("/triggers/:id", (&triggers{s.options.Triggers, newPace()}).webhook)
+	}
 	return e
 }
 
@@ -198,7 +203,7 @@ func limitBody(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		request := c.Request()
 		if request.ContentLength > maxBody {
-			return tooLarge()
+			return tooLarge(maxBody)
 		}
 		request.Body = http.MaxBytesReader(c.Response(), request.Body, maxBody)
 		return next(c)

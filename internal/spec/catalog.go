@@ -61,6 +61,7 @@ func NewCatalog(definitions []Definition, options CatalogOptions) *Catalog {
 	}
 	c.checkContexts()
 	c.checkTasks()
+	c.checkTriggers()
 	c.checkDAGs()
 	sortProblems(c.problems)
 	return c

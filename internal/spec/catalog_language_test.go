@@ -52,6 +52,18 @@ func TestCatalogProblemsOfTheLanguage(t *testing.T) {
 
 			usable: []string{"b"},
 		},
+		"triggers": {
+			dags: "- {id: sales, tasks: [{id: i, command: x}]}\n- {id: report, tasks: [{id: i, command: x}], triggers: {dag_completed: [sales, sale]}}\n" +
+				"- {id: mail, tasks: [{id: i, command: x}], triggers: {dag_completed: [report]}}\n" +
+				"- {id: a, tasks: [{id: i, command: x}], triggers: {dag_completed: [sales, c]}}\n- {id: b, tasks: [{id: i, command: x}], triggers: {dag_completed: [a]}}\n" +
+				"- {id: c, tasks: [{id: i, command: x}], triggers: {dag_completed: [b]}}\n- {id: self, tasks: [{id: i, command: x}], triggers: {dag_completed: [self]}}",
+			want: []string{
+				`dags.yaml:2:80: the trigger dag_completed of DAG "report" names unknown DAG "sale": did you mean "sales"?`,
+				`dags.yaml:4:75: DAGs start each other in a cycle: a -> c -> b -> a | a run of any of them would start runs for ever: take one out of dag_completed of "a"`,
+				`dags.yaml:7:71: DAGs start each other in a cycle: self -> self | a run of any of them would start runs for ever: take one out of dag_completed of "self"`,
+			},
+			usable: []string{"mail", "sales"},
+		},
 		"a cycle by a variant": {
 			tasks: "- {id: a, command: x, dependencies: ['b:small']}\n- {id: b, command: x, dependencies: [a]}",
 			want:  []string{`tasks.yaml:1:38: tasks depend on each other in a cycle: a -> b:small -> a`},
@@ -279,5 +291,22 @@ func TestSensitiveValuesAreNotShown(t *testing.T) {
 	sets, problems := Parse(KindParameterSet, "f.yaml", []byte("id: s\nparameters: {K: !!int "+marker+"}"), Defaults{})
 	if len(sets) != 1 || len(problems) != 1 || strings.Contains(problems[0].Message, marker) {
 		t.Error(problems)
+	}
+}
+
+// TestStoredListenersStayUsable holds that a DAG can be run though one that it listens to has gone, or was never good.
+func TestStoredListenersStayUsable(t *testing.T) {
+	t.Parallel()
+	definitions, problems := Parse(KindDAG, "dags.yaml", []byte("{id: report, tasks: [{id: i, command: x}], triggers: {dag_completed: [gone]}}"), Defaults{})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	stored, err := Decode(KindDAG, definitions[0].Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	catalog := NewCatalog([]Definition{stored}, CatalogOptions{})
+	if _, err := catalog.Lookup(KindDAG, "report"); err != nil || len(catalog.Problems()) > 0 {
+		t.Error(err, catalog.Problems())
 	}
 }

@@ -63,7 +63,7 @@ var dagFields = []field[dagDraft]{
 		read:  func(v value, d *dagDraft) { d.IncludeDependencies = v.flag() },
 	},
 	{name: "schedule", form: mapForm(scheduleFields), about: "When the DAG runs by itself.", read: readSchedule},
-	{name: "triggers"},
+	{name: "triggers", form: mapForm(triggerFields).with(Form{"minProperties": 1}), about: "What else starts a run.", read: readTriggers},
 	{
 		name: "max_active_runs", form: integerForm(0, maxActive), about: "How many runs may be under way at once; further ones wait. 0, the default, is no bound.",
 		read: func(v value, d *dagDraft) { d.MaxActiveRuns = v.integer(0, maxActive) },

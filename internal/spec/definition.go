@@ -38,6 +38,7 @@ type places struct {
 	sets         []place // of the parameter sets
 	entries      []places
 	groups       []places         // of DAGs in a DAG
+	listens      []place          // of the DAGs whose runs start one
 	parameters   map[string]place // of a DAG's entry
 }
 
@@ -65,6 +66,13 @@ func (p *places) set(i int) place {
 }
 
 func (p *places) parameter(name string) place { return cmp.Or(p.parameters[name], p.id) }
+
+func (p *places) listen(i int) place {
+	if i >= 0 && i < len(p.listens) {
+		return p.listens[i]
+	}
+	return p.id
+}
 
 func (p *places) group(i int) *places {
 	if i < len(p.groups) {

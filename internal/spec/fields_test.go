@@ -77,7 +77,7 @@ func TestBadFieldsHaveAll(t *testing.T) {
 	fields := func(under string, form Form) {
 		properties := form["properties"].(map[string]any)
 		for name := range properties {
-			if name == "approval" || name == "schedule" || name == "git" {
+			if name == "approval" || name == "schedule" || name == "git" || name == "triggers" {
 				check(under+name, "type", "value")
 			} else {
 				check(under+name, "type", "value", "huge")
@@ -92,6 +92,11 @@ func TestBadFieldsHaveAll(t *testing.T) {
 	fields("task.retries.", mapForm(retriesFields))
 	fields("task.git.", mapForm(gitFields))
 	fields("dag.schedule.", mapForm(scheduleFields))
+	check("dag.triggers.file_arrival", "type", "value")
+	check("dag.triggers.webhook", "type", "value")
+	check("dag.triggers.dag_completed", "type", "value", "huge")
+	fields("dag.triggers.file_arrival.", mapForm(fileArrivalFields))
+	fields("dag.triggers.webhook.", mapForm(webhookFields))
 	check("dag.dags.dependencies", "type", "value", "huge")
 }
 

@@ -350,7 +350,6 @@ func TestFieldsOfLaterVersions(t *testing.T) {
 		}
 	}
 	check(KindTask, "id: a\ncommand: x\n", "resources")
-	check(KindDAG, "id: a\ntasks: [{id: x}]\n", "triggers")
 }
 
 func TestGoodDefinitionsBesideBrokenOnes(t *testing.T) {

@@ -101,6 +101,8 @@ func (e *CycleError) Error() string {
 		return "contexts extend each other in a cycle: " + path
 	case KindDAG:
 		return "DAGs hold each other in a cycle: " + path
+	case kindListener:
+		return "DAGs start each other in a cycle: " + path
 	case kindGroup:
 		return "groups depend on each other in a cycle: " + path
 	default:

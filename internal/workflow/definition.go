@@ -126,11 +126,36 @@ type DAG struct {
 	Variables   map[string]Value `json:"variables,omitempty"`
 	DAGs        []DAGGroup       `json:"dags,omitempty"`
 	Schedule    *Schedule        `json:"schedule,omitempty"`
+	Triggers    *Triggers        `json:"triggers,omitempty"`
 	// MaxActiveRuns, MaxParallel and TimeoutSeconds are 0 where there is no bound.
 	MaxActiveRuns  int       `json:"max_active_runs,omitempty"`
 	MaxParallel    int       `json:"max_parallel,omitempty"`
 	TimeoutSeconds float64   `json:"timeout_seconds,omitempty"`
 	OnFailure      OnFailure `json:"on_failure,omitempty"`
+}
+
+// Triggers say what starts a run of a DAG, beside people and its schedule. Each is nil or empty where it starts none.
+type Triggers struct {
+	FileArrival *FileArrival `json:"file_arrival,omitempty"`
+	Webhook     *Webhook     `json:"webhook,omitempty"`
+	// DAGCompleted are DAGs of which each run that completes starts one.
+	DAGCompleted []string `json:"dag_completed,omitempty"`
+}
+
+// FileArrival starts a run for each file that comes to be in a folder.
+type FileArrival struct {
+	// Path is the folder: absolute, or below the server's working directory.
+	Path string `json:"path"`
+	// Pattern is the glob that names of files must match.
+	Pattern string `json:"pattern"`
+	// WaitSeconds is how long a file must have stayed as it is to count.
+	WaitSeconds float64 `json:"wait_seconds"`
+}
+
+// Webhook starts a run for each call that is signed with the secret.
+type Webhook struct {
+	// Secret is a literal, or the reference ${env:NAME} or ${secret:NAME}. It is shown nowhere.
+	Secret string `json:"secret"`
 }
 
 // DAGTask is one entry of a DAG's tasks: a reference to a task with what it

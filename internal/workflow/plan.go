@@ -101,9 +101,48 @@ type RunValues struct {
 	Sensitive map[string]map[string]Value `json:"-"`
 	// Macros is nil when no value has a macro.
 	Macros *Macros `json:"macros,omitempty"`
+	// Trigger is what started the run, where a trigger of its DAG did.
+	Trigger *Trigger `json:"trigger,omitempty"`
+}
+
+// Trigger is what a trigger of a DAG knows of the run that it starts. It is data: no reference in it means anything.
+type Trigger struct {
+	Kind TriggerKind `json:"kind"`
+	// DAG and Run are what has completed, the run by its id to the outside.
+	DAG string `json:"dag,omitempty"`
+	Run string `json:"run,omitempty"`
+	// File is the absolute path of the file that arrived.
+	File string `json:"file,omitempty"`
+	// Body is that of the call of a webhook.
+	Body string `json:"body,omitempty"`
+}
+
+// TriggerKind is the name of a kind of trigger, as definitions have it.
+type TriggerKind string
+
+// The kinds of triggers.
+const (
+	TriggerDAGCompleted TriggerKind = "dag_completed"
+	TriggerWebhook      TriggerKind = "webhook"
+	TriggerFileArrival  TriggerKind = "file_arrival"
+)
+
+// Env is what the tasks of the run see of it, as NAME=value.
+func (t *Trigger) Env() []string {
+	env := []string{"CYCLO_TRIGGER=" + string(t.Kind)}
+	switch t.Kind {
+	case TriggerDAGCompleted:
+		env = append(env, "CYCLO_TRIGGER_DAG_ID="+t.DAG, "CYCLO_TRIGGER_RUN_ID="+t.Run)
+	case TriggerWebhook:
+		env = append(env, "CYCLO_TRIGGER_BODY="+t.Body)
+	case TriggerFileArrival:
+		env = append(env, "CYCLO_TRIGGER_FILE="+t.File)
+	}
+	return env
 }
 
 // IsZero tells whether there are no values.
 func (v *RunValues) IsZero() bool {
-	return len(v.Variables) == 0 && len(v.Parameters) == 0 && len(v.Env) == 0 && len(v.Updates) == 0 && len(v.Former) == 0 && len(v.Sensitive) == 0 && v.Macros == nil
+	return len(v.Variables) == 0 && len(v.Parameters) == 0 && len(v.Env) == 0 && len(v.Updates) == 0 && len(v.Former) == 0 && len(v.Sensitive) == 0 && v.Macros == nil &&
+		v.Trigger == nil
 }
