@@ -155,6 +155,7 @@ type AgentView struct {
 	Status        string // "live", "stopped", "lost"
 	Queues, Tags  []string
 	Slots         int
+	Resources     workflow.Resources
 	Running       int
 	Version       string
 	RegisteredAt  time.Time

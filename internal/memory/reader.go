@@ -300,7 +300,7 @@ func (b *Backend) Agents(ctx context.Context) ([]engine.AgentView, error) {
 		}
 		list = append(list, engine.AgentView{
 			ID: agent.info.ID, Incarnation: agent.incarnation, Status: agent.status,
-			Queues: slices.Clone(agent.info.Queues), Tags: slices.Clone(agent.info.Tags), Slots: agent.info.Slots,
+			Queues: slices.Clone(agent.info.Queues), Tags: slices.Clone(agent.info.Tags), Slots: agent.info.Slots, Resources: agent.info.Resources,
 			Running: running[agent.incarnation], Version: agent.info.Version,
 			RegisteredAt: agent.registeredAt, LastHeartbeat: agent.beatAt,
 		})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -311,7 +312,8 @@ func (b *Backend) Agents(ctx context.Context) ([]engine.AgentView, error) {
 		row := &rows[i]
 		views[i] = engine.AgentView{
 			ID: row.AgentID, Incarnation: row.Incarnation, Status: row.Status, Queues: row.Queues, Tags: row.Tags, Slots: int(row.Slots),
-			Running: int(row.Running), Version: row.Version, RegisteredAt: row.RegisteredAt.UTC(), LastHeartbeat: orZero(row.LastHeartbeat),
+			Resources: resourcesOf(int32(math.Round(row.Cpu*float64(workflow.Core))), row.MemoryMb, row.Gpu, row.DiskMb),
+			Running:   int(row.Running), Version: row.Version, RegisteredAt: row.RegisteredAt.UTC(), LastHeartbeat: orZero(row.LastHeartbeat),
 		}
 	}
 	return views, nil

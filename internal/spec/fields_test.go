@@ -77,7 +77,7 @@ func TestBadFieldsHaveAll(t *testing.T) {
 	fields := func(under string, form Form) {
 		properties := form["properties"].(map[string]any)
 		for name := range properties {
-			if name == "approval" || name == "schedule" {
+			if name == "approval" || name == "schedule" || name == "resources" {
 				check(under+name, "type", "value")
 			} else {
 				check(under+name, "type", "value", "huge")
@@ -90,6 +90,7 @@ func TestBadFieldsHaveAll(t *testing.T) {
 	fields("task.parameters.", mapForm(parameterFields))
 	fields("task.approval.", mapForm(approvalFields))
 	fields("task.retries.", mapForm(retriesFields))
+	fields("task.resources.", mapForm(resourceFields))
 	fields("dag.schedule.", mapForm(scheduleFields))
 	check("dag.dags.dependencies", "type", "value", "huge")
 }

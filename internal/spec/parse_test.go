@@ -349,7 +349,7 @@ func TestFieldsOfLaterVersions(t *testing.T) {
 			}
 		}
 	}
-	check(KindTask, "id: a\ncommand: x\n", "resources", "git")
+	check(KindTask, "id: a\ncommand: x\n", "git")
 	check(KindDAG, "id: a\ntasks: [{id: x}]\n", "triggers")
 }
 
