@@ -168,8 +168,8 @@ func (l *life) work(ctx context.Context) {
 			l.due, l.rung = true, true
 			l.poll.Reset(l.session.Poll())
 		case <-l.poke:
-			if l.slots.freed.Swap(false) {
-				l.due, l.line.freed = true, true
+			if l.slots.freed.Load() {
+				l.due = true
 			}
 		case <-l.beat.C:
 			l.sendBeat()
@@ -219,7 +219,8 @@ func (l *life) claim(stop context.Context, want, slack int) {
 
 // offer is what tasks may set aside that are claimed now.
 func (l *life) offer(ctx context.Context) workflow.Resources {
-	used, free := l.slots.resources()
+	used, free, freed := l.slots.resources()
+	l.line.freed = l.line.freed || freed
 	if now := time.Now(); l.line.due(used, now) {
 		first, err := l.session.First(ctx)
 		switch {

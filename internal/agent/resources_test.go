@@ -115,7 +115,7 @@ func TestBookings(t *testing.T) {
 			"stale":  func(*rapid.T) { gone(s.stale(time.Now())...) },
 			"inline": func(*rapid.T) { gone(s.takeInline(nil, 2)...) },
 			"": func(rt *rapid.T) {
-				if used, free := s.resources(); used != known.used || used.Plus(free) != someHost.Total() || len(known.faults) > 0 {
+				if used, free, _ := s.resources(); used != known.used || used.Plus(free) != someHost.Total() || len(known.faults) > 0 {
 					rt.Fatalf("in use is %+v, free %+v; should be in use %+v; %v", used, free, known.used, known.faults)
 				}
 			},
@@ -125,7 +125,7 @@ func TestBookings(t *testing.T) {
 			gone(t)
 			s.finish(t, 0)
 		}
-		if used, _ := s.resources(); !used.IsZero() || len(held) > 0 || slices.Contains(s.booked.taken, true) {
+		if used, _, _ := s.resources(); !used.IsZero() || len(held) > 0 || slices.Contains(s.booked.taken, true) {
 			rt.Fatalf("at the end %+v is in use by %d tasks", used, len(held))
 		}
 	})

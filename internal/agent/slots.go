@@ -54,11 +54,11 @@ func (s *slots) release(tasks ...*task) {
 	}
 }
 
-// resources are what is in use, and what is free.
-func (s *slots) resources() (used, free workflow.Resources) {
+// resources are what is in use, and what is free; freed tells whether anything was given back since it was last asked.
+func (s *slots) resources() (used, free workflow.Resources, freed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.booked.used, s.booked.total.Minus(s.booked.used)
+	return s.booked.used, s.booked.total.Minus(s.booked.used), s.freed.Swap(false)
 }
 
 // take gives the next task to start, or nil.

@@ -292,6 +292,14 @@ func (w *world) claim(session engine.AgentSession, want, slack int) []engine.Cla
 	return claim.Deliveries
 }
 
+// claimWith claims up to nine tasks with so much free.
+func (w *world) claimWith(session engine.AgentSession, free workflow.Resources) []engine.ClaimedDelivery {
+	w.Helper()
+	claim, err := session.Claim(w.ctx, 9, 0, free)
+	w.must(err, "claim")
+	return claim.Deliveries
+}
+
 // names are the task ids of what was claimed, in order.
 func names(deliveries []engine.ClaimedDelivery) string {
 	var all []string
