@@ -49,7 +49,8 @@ WHERE id = ANY (@ids::bigint[]) AND lost;
 -- nothing is locked and so nothing is written. ARRAY(...) makes the updates look up by key. The time is later
 -- than that of the agent's last claim, whatever the clock does: ListClaimedAfter rests on it.
 -- A class is passed over that needs more resources than are free. Deliveries with resources hold one member; of them those
--- are taken whose largest shares of what is free come to no more than all of it: then no resource is given away twice.
+-- are taken whose largest shares of what is free come to no more than all of it: then no resource is given away twice. No more of
+-- a class are locked than fit, for others to take.
 WITH me AS MATERIALIZED (
     SELECT a.incarnation, a.queues, a.tags, @want::integer AS want, @slack::integer AS slack,
            cyclonetix__state.now_after(@after) AS claim_time
@@ -65,14 +66,16 @@ WITH me AS MATERIALIZED (
     -- All columns: these are of the row as it was locked, while a second look at the table would show the row as it was
     -- when the statement began, with members that another agent has cut off since.
     SELECT d.id, d.class, d.n, d.priority, d.reply_to, d.queued_at, d.runs, d.dags, d.versions, d.specs, d.members,
-           me.want, me.slack, me.claim_time,
-           coalesce(greatest(c.cpu_millis / nullif(@free_cpu::integer, 0)::float8, c.memory_mb / nullif(@free_memory::integer, 0)::float8,
-                             c.gpu / nullif(@free_gpu::integer, 0)::float8, c.disk_mb / nullif(@free_disk::integer, 0)::float8), 0) AS share
+           me.want, me.slack, me.claim_time, s.share
     FROM me, cyclonetix__state.dispatch_classes c,
+         LATERAL (SELECT coalesce(greatest(
+             c.cpu_millis / nullif(@free_cpu::integer, 0)::float8, c.memory_mb / nullif(@free_memory::integer, 0)::float8,
+             c.gpu / nullif(@free_gpu::integer, 0)::float8, c.disk_mb / nullif(@free_disk::integer, 0)::float8), 0) AS share) s,
          LATERAL (SELECT o.id, o.class, o.n, o.priority, o.reply_to, o.queued_at, o.runs, o.dags, o.versions, o.specs, o.members
                   FROM cyclonetix__state.dispatches o
                   WHERE o.class = c.class AND o.claimed_by IS NULL
-                  ORDER BY o.priority, o.id LIMIT @most FOR UPDATE SKIP LOCKED) d
+                  ORDER BY o.priority, o.id
+                  LIMIT least(@most::integer, floor(1 / nullif(s.share, 0) + 0.000000001)::bigint) FOR UPDATE SKIP LOCKED) d
     WHERE (me.queues = '{}' OR c.queue = ANY (me.queues)) AND c.requires <@ me.tags
       AND c.cpu_millis <= @free_cpu::integer AND c.memory_mb <= @free_memory::integer
       AND c.gpu <= @free_gpu::integer AND c.disk_mb <= @free_disk::integer
