@@ -48,8 +48,11 @@ func (s *source) Wake() <-chan struct{}                                         
 func (s *source) Poll() time.Duration                                                 { return time.Second }
 func (s *source) Beat(context.Context) ([]engine.Order, error)                        { return nil, nil }
 func (s *source) WriteLogs(context.Context, []engine.LogChunk) error                  { return nil }
-func (s *source) First(context.Context) (*engine.FirstWaiting, error)                 { return nil, nil }
 func (s *source) Close(context.Context) error                                         { return nil }
+
+func (s *source) First(context.Context) (engine.FirstWaiting, bool, error) {
+	return engine.FirstWaiting{}, false, nil
+}
 
 func (s *source) Outputs(context.Context, workflow.RunID, []string) (map[string]workflow.Value, error) {
 	return map[string]workflow.Value{}, nil

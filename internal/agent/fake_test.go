@@ -300,17 +300,17 @@ func (s *session) Claim(ctx context.Context, want, slack int, free workflow.Reso
 }
 
 // First thinks that what is first has waited for a day.
-func (s *session) First(ctx context.Context) (first *engine.FirstWaiting, err error) {
+func (s *session) First(ctx context.Context) (first engine.FirstWaiting, found bool, err error) {
 	c := s.c
 	err = s.call(ctx, "first", func() {
 		for _, d := range c.queue {
 			if needs := d.Tasks[0].Spec.Resources; !needs.IsZero() && needs.Fit(c.total) {
-				first = &engine.FirstWaiting{Resources: needs, Waited: 24 * time.Hour}
+				first, found = engine.FirstWaiting{Resources: needs, Waited: 24 * time.Hour}, true
 				return
 			}
 		}
 	})
-	return first, err
+	return first, found, err
 }
 
 func (s *session) Beat(ctx context.Context) (orders []engine.Order, err error) {

@@ -222,11 +222,11 @@ func (l *life) offer(ctx context.Context) workflow.Resources {
 	used, free, freed := l.slots.resources()
 	l.line.freed = l.line.freed || freed
 	if now := time.Now(); l.line.due(used, now) {
-		first, err := l.session.First(ctx)
+		first, found, err := l.session.First(ctx)
 		switch {
 		case err != nil:
 			l.agent.logger.Warn("cannot see which task is first in line for resources", "error", err)
-		case first != nil && first.Waited >= l.agent.options.patience:
+		case found && first.Waited >= l.agent.options.patience:
 			l.line = line{looked: now, first: first.Resources}
 		default:
 			l.line = line{looked: now}
@@ -245,7 +245,10 @@ func (l *life) hold(deliveries []engine.ClaimedDelivery) (members int, reserving
 		tasks := make([]task, len(delivery.Tasks))
 		for j := range tasks {
 			tasks[j] = task{ClaimedTask: delivery.Tasks[j], held: h}
-			reserving = reserving || !tasks[j].Spec.Resources.IsZero()
+			if needs := tasks[j].Spec.Resources; !needs.IsZero() {
+				reserving = true
+				l.line.took(needs)
+			}
 		}
 		if homeless := l.slots.add(tasks); len(homeless) > 0 {
 			l.agent.logger.Error("tasks were claimed that there is no room for; they are handed back", "tasks", len(homeless))

@@ -77,6 +77,13 @@ func (l *line) due(used workflow.Resources, now time.Time) bool {
 	return (l.freed || !l.first.IsZero()) && now.Sub(l.looked) >= lookEvery
 }
 
+// took tells that something was claimed: perhaps what was first in line.
+func (l *line) took(needs workflow.Resources) {
+	if needs == l.first {
+		l.first = workflow.Resources{}
+	}
+}
+
 // offer is what may be claimed of what is free.
 func (l *line) offer(free workflow.Resources) workflow.Resources {
 	if l.first.Fit(free) {

@@ -80,15 +80,12 @@ var resourceTests = []test{
 		w.start(plan)
 		first := func(session engine.AgentSession) workflow.Resources {
 			w.Helper()
-			found, err := session.First(w.ctx)
+			waiting, found, err := session.First(w.ctx)
 			w.must(err, "look who is first")
-			if found == nil {
-				return workflow.Resources{}
+			if found == waiting.Resources.IsZero() || waiting.Waited < -patience || waiting.Waited > patience {
+				w.Errorf("the first, %v, is %+v", found, waiting)
 			}
-			if found.Waited < -patience || found.Waited > patience {
-				w.Errorf("it has waited for %v", found.Waited)
-			}
-			return found.Resources
+			return waiting.Resources
 		}
 		large := w.agentOf(engine.AgentInfo{ID: "large", Resources: largeHost, Queues: []string{"default"}})
 		small := w.agentOf(engine.AgentInfo{ID: "small", Resources: smallHost, Queues: []string{"default"}})

@@ -38,8 +38,8 @@ type AgentSession interface {
 	// be more that fits. ErrAgentLost: nothing was claimed, and nothing ever will be.
 	Claim(ctx context.Context, want, slack int, free workflow.Resources) (Claim, error)
 	// First gives the first waiting delivery, by priority and age, that needs resources and that this agent could hold if
-	// nothing else ran on it; nil when there is none. It is called by the goroutine that claims.
-	First(ctx context.Context) (*FirstWaiting, error)
+	// nothing else ran on it; found is false when there is none. It is called by the goroutine that claims.
+	First(ctx context.Context) (first FirstWaiting, found bool, err error)
 	// Beat tells that the agent lives, and reads its orders. Error: ErrAgentLost.
 	Beat(ctx context.Context) ([]Order, error)
 	// Report stores the report for the writer, the log chunks with it, and forgets the orders

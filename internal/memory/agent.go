@@ -135,17 +135,17 @@ func (s *session) Claim(ctx context.Context, want, slack int, free workflow.Reso
 }
 
 // First implements engine.AgentSession.
-func (s *session) First(ctx context.Context) (*engine.FirstWaiting, error) {
+func (s *session) First(ctx context.Context) (first engine.FirstWaiting, found bool, err error) {
 	if err := s.backend.lock(ctx); err != nil {
-		return nil, fmt.Errorf("look for the first delivery with resources: %w", err)
+		return first, false, fmt.Errorf("look for the first delivery with resources: %w", err)
 	}
 	defer s.backend.mutex.Unlock()
-	for _, found := range s.backend.open {
-		if !found.Class.Resources.IsZero() && s.serves(found.Class) {
-			return &engine.FirstWaiting{Resources: found.Class.Resources, Waited: s.backend.now().Sub(found.queuedAt)}, nil
+	for _, waiting := range s.backend.open {
+		if !waiting.Class.Resources.IsZero() && s.serves(waiting.Class) {
+			return engine.FirstWaiting{Resources: waiting.Class.Resources, Waited: s.backend.now().Sub(waiting.queuedAt)}, true, nil
 		}
 	}
-	return nil, nil
+	return first, false, nil
 }
 
 func (b *Backend) runInfo(member engine.DispatchMember) *engine.RunInfo {

@@ -188,17 +188,16 @@ func (s *agentSession) claim(ctx context.Context, want, slack int, free workflow
 }
 
 // First implements engine.AgentSession.
-func (s *agentSession) First(ctx context.Context) (*engine.FirstWaiting, error) {
+func (s *agentSession) First(ctx context.Context) (first engine.FirstWaiting, found bool, err error) {
 	rows, err := s.backend.queries.GetFirstWithResources(ctx, s.backend.on(s.backend.pool), s.incarnation)
 	if err != nil {
-		return nil, fmt.Errorf("look for the first delivery with resources: %w", interpretError(err))
+		return first, false, fmt.Errorf("look for the first delivery with resources: %w", interpretError(err))
 	}
-	for _, row := range rows {
-		return &engine.FirstWaiting{
-			Resources: resourcesOf(row.CpuMillis, row.MemoryMb, row.Gpu, row.DiskMb), Waited: time.Duration(row.Waited * float64(time.Second)),
-		}, nil
+	for _, row := range rows { // one at most
+		first.Resources = resourcesOf(row.CpuMillis, row.MemoryMb, row.Gpu, row.DiskMb)
+		first.Waited = time.Duration(row.Waited * float64(time.Second))
 	}
-	return nil, nil
+	return first, len(rows) > 0, nil
 }
 
 // recoverClaims finds what was claimed by a statement whose answer was lost, after waiting for its end.
