@@ -94,8 +94,9 @@ func (q *Queries) GetAgentStatus(ctx context.Context, db DBTX, agent int64) (str
 }
 
 const insertAgent = `-- name: InsertAgent :one
-INSERT INTO cyclonetix__state.agents (agent_id, queues, tags, slots, version, heartbeat_interval_ms, process, lock_key)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO cyclonetix__state.agents (agent_id, queues, tags, slots, version, heartbeat_interval_ms, process, lock_key,
+                                      cpu_millis, memory_mb, gpu, disk_mb)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 RETURNING incarnation
 `
 
@@ -108,6 +109,10 @@ type InsertAgentParams struct {
 	HeartbeatIntervalMs int32
 	Process             string
 	LockKey             int64
+	CpuMillis           int32
+	MemoryMb            int32
+	Gpu                 int32
+	DiskMb              int32
 }
 
 func (q *Queries) InsertAgent(ctx context.Context, db DBTX, arg InsertAgentParams) (int64, error) {
@@ -120,6 +125,10 @@ func (q *Queries) InsertAgent(ctx context.Context, db DBTX, arg InsertAgentParam
 		arg.HeartbeatIntervalMs,
 		arg.Process,
 		arg.LockKey,
+		arg.CpuMillis,
+		arg.MemoryMb,
+		arg.Gpu,
+		arg.DiskMb,
 	)
 	var incarnation int64
 	err := row.Scan(&incarnation)

@@ -16,34 +16,44 @@ WITH me AS MATERIALIZED (
            cyclonetix__state.now_after($3) AS claim_time
     FROM cyclonetix__state.agents a
     WHERE a.incarnation = $4 AND a.status = 'live'
-      AND EXISTS (SELECT FROM cyclonetix__state.dispatch_classes c,
+      AND EXISTS (SELECT FROM cyclonetix__state.dispatch_classes c, (VALUES (1), (2), (3), (4)) AS of (priority),
                        LATERAL (SELECT FROM cyclonetix__state.dispatches o
-                                WHERE o.class = c.class AND o.priority = ANY ('{1,2,3,4}') AND o.id >= $5 AND o.claimed_by IS NULL LIMIT 1) o
-                  WHERE (a.queues = '{}' OR c.queue = ANY (a.queues)) AND c.requires <@ a.tags)
+                                WHERE o.class = c.class AND o.priority = of.priority AND o.id >= $5 AND o.claimed_by IS NULL LIMIT 1) o
+                  WHERE (a.queues = '{}' OR c.queue = ANY (a.queues)) AND c.requires <@ a.tags
+                    AND c.cpu_millis <= $6::integer AND c.memory_mb <= $7::integer
+                    AND c.gpu <= $8::integer AND c.disk_mb <= $9::integer)
     FOR SHARE
 ), pick AS MATERIALIZED (
     -- All columns: these are of the row as it was locked, while a second look at the table would show the row as it was
     -- when the statement began, with members that another agent has cut off since.
     SELECT d.id, d.class, d.n, d.priority, d.reply_to, d.queued_at, d.runs, d.dags, d.versions, d.specs, d.members,
-           me.want, me.slack, me.claim_time
+           me.want, me.slack, me.claim_time, s.share
     FROM me, cyclonetix__state.dispatch_classes c,
+         LATERAL (SELECT coalesce(greatest(
+             c.cpu_millis / nullif($6::integer, 0)::float8, c.memory_mb / nullif($7::integer, 0)::float8,
+             c.gpu / nullif($8::integer, 0)::float8, c.disk_mb / nullif($9::integer, 0)::float8), 0) AS share) s,
          LATERAL (SELECT p.id, p.class, p.n, p.priority, p.reply_to, p.queued_at, p.runs, p.dags, p.versions, p.specs, p.members
                   FROM (VALUES (1), (2), (3), (4)) AS of (priority),
                        LATERAL (SELECT o.id, o.class, o.n, o.priority, o.reply_to, o.queued_at, o.runs, o.dags, o.versions, o.specs, o.members
                                 FROM cyclonetix__state.dispatches o
                                 WHERE o.class = c.class AND o.priority = of.priority AND o.id >= $5 AND o.claimed_by IS NULL
-                                ORDER BY o.id LIMIT $6 FOR UPDATE SKIP LOCKED) p
-                  LIMIT $6) d
+                                ORDER BY o.id
+                                LIMIT least($10::integer, floor(1 / nullif(s.share, 0) + 0.000000001)::bigint) FOR UPDATE SKIP LOCKED) p
+                  LIMIT least($10::integer, floor(1 / nullif(s.share, 0) + 0.000000001)::bigint)) d
     WHERE (me.queues = '{}' OR c.queue = ANY (me.queues)) AND c.requires <@ me.tags
+      AND c.cpu_millis <= $6::integer AND c.memory_mb <= $7::integer
+      AND c.gpu <= $8::integer AND c.disk_mb <= $9::integer
 ), ranked AS MATERIALIZED (
     SELECT p.id, p.class, p.n, p.priority, p.reply_to, p.queued_at, p.runs, p.dags, p.versions, p.specs, p.members,
-           p.want, p.slack, p.claim_time, (sum(p.n) OVER (ORDER BY p.priority, p.id) - p.n)::integer AS before FROM pick p
+           p.want, p.slack, p.claim_time, (sum(p.n) OVER w - p.n)::integer AS before,
+           p.share = 0 OR sum(p.share) OVER w <= 1.0000000001 AS room
+    FROM pick p WINDOW w AS (ORDER BY p.priority, p.id)
 ), fits AS MATERIALIZED (
-    SELECT r.id FROM ranked r WHERE r.before < r.want AND r.before + r.n <= r.want + r.slack
+    SELECT r.id FROM ranked r WHERE r.before < r.want AND r.before + r.n <= r.want + r.slack AND r.room
 ), cut AS MATERIALIZED (
     SELECT r.id, r.class, r.n, r.priority, r.reply_to, r.queued_at, r.runs, r.dags, r.versions, r.specs, r.members,
            r.claim_time, (r.want - r.before)::integer AS take
-    FROM ranked r WHERE r.before < r.want AND r.before + r.n > r.want + r.slack
+    FROM ranked r WHERE r.before < r.want AND r.before + r.n > r.want + r.slack AND r.room
 ), whole AS (
     UPDATE cyclonetix__state.dispatches d SET claimed_at = (SELECT me.claim_time FROM me), claimed_by = $4
     WHERE d.id = ANY (ARRAY(SELECT id FROM fits))
@@ -67,12 +77,16 @@ ORDER BY t.priority, t.id
 `
 
 type ClaimDispatchesParams struct {
-	Want   int32
-	Slack  int32
-	After  time.Time
-	Agent  int64
-	FromID int64
-	Most   int32
+	Want       int32
+	Slack      int32
+	After      time.Time
+	Agent      int64
+	FromID     int64
+	FreeCpu    int32
+	FreeMemory int32
+	FreeGpu    int32
+	FreeDisk   int32
+	Most       int32
 }
 
 type ClaimDispatchesRow struct {
@@ -95,6 +109,9 @@ type ClaimDispatchesRow struct {
 // is open any more (FindOpenDispatches): the index is entered there, one priority after the other, and not at entries
 // of deliveries that are gone and that an old snapshot keeps. No ORDER BY stands around the priorities: it would read
 // and lock all four of them, and a nested loop goes through them as they are listed.
+// A class is passed over that needs more resources than are free. Deliveries with resources hold one member; of them those
+// are taken whose largest shares of what is free come to no more than all of it: then no resource is given away twice. No more of
+// a class are locked than fit, for others to take.
 func (q *Queries) ClaimDispatches(ctx context.Context, db DBTX, arg ClaimDispatchesParams) ([]ClaimDispatchesRow, error) {
 	rows, err := db.Query(ctx, claimDispatches,
 		arg.Want,
@@ -102,6 +119,10 @@ func (q *Queries) ClaimDispatches(ctx context.Context, db DBTX, arg ClaimDispatc
 		arg.After,
 		arg.Agent,
 		arg.FromID,
+		arg.FreeCpu,
+		arg.FreeMemory,
+		arg.FreeGpu,
+		arg.FreeDisk,
 		arg.Most,
 	)
 	if err != nil {
@@ -144,21 +165,34 @@ func (q *Queries) DeleteDispatches(ctx context.Context, db DBTX, ids []int64) er
 
 const ensureClass = `-- name: EnsureClass :one
 WITH made AS (
-    INSERT INTO cyclonetix__state.dispatch_classes (queue, requires) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING class
+    INSERT INTO cyclonetix__state.dispatch_classes (queue, requires, cpu_millis, memory_mb, gpu, disk_mb)
+    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING class
 )
 SELECT class FROM made
 UNION ALL
-SELECT class FROM cyclonetix__state.dispatch_classes WHERE queue = $1 AND requires = $2
+SELECT class FROM cyclonetix__state.dispatch_classes
+WHERE queue = $1 AND requires = $2 AND cpu_millis = $3 AND memory_mb = $4 AND gpu = $5 AND disk_mb = $6
 LIMIT 1
 `
 
 type EnsureClassParams struct {
-	Queue    string
-	Requires []string
+	Queue     string
+	Requires  []string
+	CpuMillis int32
+	MemoryMb  int32
+	Gpu       int32
+	DiskMb    int32
 }
 
 func (q *Queries) EnsureClass(ctx context.Context, db DBTX, arg EnsureClassParams) (int32, error) {
-	row := db.QueryRow(ctx, ensureClass, arg.Queue, arg.Requires)
+	row := db.QueryRow(ctx, ensureClass,
+		arg.Queue,
+		arg.Requires,
+		arg.CpuMillis,
+		arg.MemoryMb,
+		arg.Gpu,
+		arg.DiskMb,
+	)
 	var class int32
 	err := row.Scan(&class)
 	return class, err
@@ -189,6 +223,52 @@ func (q *Queries) FindOpenDispatches(ctx context.Context, db DBTX, fromID int64)
 		&i.OldestOpen,
 	)
 	return i, err
+}
+
+const getFirstWithResources = `-- name: GetFirstWithResources :many
+SELECT c.cpu_millis, c.memory_mb, c.gpu, c.disk_mb, extract(epoch FROM clock_timestamp() - d.queued_at)::float8 AS waited
+FROM cyclonetix__state.agents a, cyclonetix__state.dispatch_classes c,
+     LATERAL (SELECT o.priority, o.id, o.queued_at FROM cyclonetix__state.dispatches o
+              WHERE o.class = c.class AND o.claimed_by IS NULL ORDER BY o.priority, o.id LIMIT 1) d
+WHERE a.incarnation = $1 AND (a.queues = '{}' OR c.queue = ANY (a.queues)) AND c.requires <@ a.tags
+  AND (c.cpu_millis > 0 OR c.memory_mb > 0 OR c.gpu > 0 OR c.disk_mb > 0)
+  AND c.cpu_millis <= a.cpu_millis AND c.memory_mb <= a.memory_mb AND c.gpu <= a.gpu AND c.disk_mb <= a.disk_mb
+ORDER BY d.priority, d.id LIMIT 1
+`
+
+type GetFirstWithResourcesRow struct {
+	CpuMillis int32
+	MemoryMb  int32
+	Gpu       int32
+	DiskMb    int32
+	Waited    float64
+}
+
+// The first delivery that needs resources and is for this agent, whether it fits at the moment or not.
+func (q *Queries) GetFirstWithResources(ctx context.Context, db DBTX, agent int64) ([]GetFirstWithResourcesRow, error) {
+	rows, err := db.Query(ctx, getFirstWithResources, agent)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GetFirstWithResourcesRow
+	for rows.Next() {
+		var i GetFirstWithResourcesRow
+		if err := rows.Scan(
+			&i.CpuMillis,
+			&i.MemoryMb,
+			&i.Gpu,
+			&i.DiskMb,
+			&i.Waited,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const insertDispatch = `-- name: InsertDispatch :one
@@ -311,7 +391,7 @@ func (q *Queries) ListClaimedAfter(ctx context.Context, db DBTX, arg ListClaimed
 }
 
 const listClasses = `-- name: ListClasses :many
-SELECT class, queue, requires FROM cyclonetix__state.dispatch_classes
+SELECT class, queue, requires, cpu_millis, memory_mb, gpu, disk_mb FROM cyclonetix__state.dispatch_classes
 `
 
 func (q *Queries) ListClasses(ctx context.Context, db DBTX) ([]CyclonetixStateDispatchClass, error) {
@@ -323,7 +403,15 @@ func (q *Queries) ListClasses(ctx context.Context, db DBTX) ([]CyclonetixStateDi
 	var items []CyclonetixStateDispatchClass
 	for rows.Next() {
 		var i CyclonetixStateDispatchClass
-		if err := rows.Scan(&i.Class, &i.Queue, &i.Requires); err != nil {
+		if err := rows.Scan(
+			&i.Class,
+			&i.Queue,
+			&i.Requires,
+			&i.CpuMillis,
+			&i.MemoryMb,
+			&i.Gpu,
+			&i.DiskMb,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

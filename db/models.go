@@ -8,30 +8,26 @@ import (
 	"time"
 )
 
-// Every registration of an agent that is kept.
 type CyclonetixAgent struct {
-	// The agent's id.
-	AgentID string
-	// The number of this registration; no other ever has it.
-	Incarnation int64
-	// live, stopped (it said so) or lost (it was declared dead).
-	Status string
-	// The queues that it serves; empty for all.
-	Queues []string
-	// The tags that it carries.
-	Tags []string
-	// How many tasks it runs at once, over all its queues.
-	Slots int32
-	// How many task runs it has claimed and not yet finished, by delivery.
-	Running int32
-	// The version of its program.
-	Version string
-	// When it registered.
-	RegisteredAt time.Time
-	// When its last heartbeat was stored.
+	AgentID       string
+	Incarnation   int64
+	Status        string
+	Queues        []string
+	Tags          []string
+	Slots         int32
+	Running       int32
+	Version       string
+	RegisteredAt  time.Time
 	LastHeartbeat *time.Time
-	// When it stopped or was declared dead; null while it lives.
-	EndedAt *time.Time
+	EndedAt       *time.Time
+	// How many processor cores its tasks may set aside together.
+	Cpu float64
+	// How much memory its tasks may set aside together, in MB.
+	MemoryMb int32
+	// How many graphics processors its tasks may set aside together.
+	Gpu int32
+	// How much space its tasks may set aside together, in MB: what was free when it started.
+	DiskMb int32
 }
 
 // The queues that hold or held tasks, or that an agent serves.
@@ -76,9 +72,13 @@ type CyclonetixRun struct {
 }
 
 type CyclonetixStateDispatchClass struct {
-	Class    int32
-	Queue    string
-	Requires []string
+	Class     int32
+	Queue     string
+	Requires  []string
+	CpuMillis int32
+	MemoryMb  int32
+	Gpu       int32
+	DiskMb    int32
 }
 
 type CyclonetixStateSchedule struct {

@@ -302,6 +302,43 @@ func (q *Queries) ListDueTimers(ctx context.Context, db DBTX, arg ListDueTimersP
 	return items, nil
 }
 
+const listRunNeeds = `-- name: ListRunNeeds :many
+SELECT t.node, s.body
+FROM cyclonetix__state.task_runs t
+JOIN cyclonetix__state.runs r ON r.run_id = t.run_id
+LEFT JOIN LATERAL (SELECT g.spec FROM cyclonetix__state.run_nodes g WHERE g.run_id = t.run_id AND g.node = t.node LIMIT 1) g ON true
+LEFT JOIN LATERAL (SELECT n.spec FROM cyclonetix__state.plan_nodes n WHERE n.plan = r.plan AND n.node = t.node LIMIT 1) n ON true
+JOIN cyclonetix__state.task_specs s ON s.hash = coalesce(g.spec, n.spec)
+WHERE t.run_id = $1 AND t.status = 1 AND (s.body -> 'requires' IS NOT NULL OR s.body -> 'resources' IS NOT NULL)
+ORDER BY t.node
+`
+
+type ListRunNeedsRow struct {
+	Node int32
+	Body []byte
+}
+
+// What queued task runs need of an agent, where that is anything.
+func (q *Queries) ListRunNeeds(ctx context.Context, db DBTX, runID UUID) ([]ListRunNeedsRow, error) {
+	rows, err := db.Query(ctx, listRunNeeds, runID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListRunNeedsRow
+	for rows.Next() {
+		var i ListRunNeedsRow
+		if err := rows.Scan(&i.Node, &i.Body); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const loadTaskRuns = `-- name: LoadTaskRuns :many
 SELECT t.node, t.status, t.cause, t.attempt, t.delivery,
        (SELECT count(*) FROM cyclonetix__state.attempts a

@@ -178,7 +178,7 @@ func (q *Queries) GetTaskRunView(ctx context.Context, db DBTX, arg GetTaskRunVie
 }
 
 const listAgentViews = `-- name: ListAgentViews :many
-SELECT agent_id, incarnation, status, queues, tags, slots, running, version, registered_at, last_heartbeat, ended_at FROM cyclonetix.agents WHERE status = 'live' OR ended_at > now() - interval '1 day' ORDER BY incarnation
+SELECT agent_id, incarnation, status, queues, tags, slots, running, version, registered_at, last_heartbeat, ended_at, cpu, memory_mb, gpu, disk_mb FROM cyclonetix.agents WHERE status = 'live' OR ended_at > now() - interval '1 day' ORDER BY incarnation
 `
 
 func (q *Queries) ListAgentViews(ctx context.Context, db DBTX) ([]CyclonetixAgent, error) {
@@ -202,6 +202,10 @@ func (q *Queries) ListAgentViews(ctx context.Context, db DBTX) ([]CyclonetixAgen
 			&i.RegisteredAt,
 			&i.LastHeartbeat,
 			&i.EndedAt,
+			&i.Cpu,
+			&i.MemoryMb,
+			&i.Gpu,
+			&i.DiskMb,
 		); err != nil {
 			return nil, err
 		}

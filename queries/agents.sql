@@ -1,6 +1,7 @@
 -- name: InsertAgent :one
-INSERT INTO cyclonetix__state.agents (agent_id, queues, tags, slots, version, heartbeat_interval_ms, process, lock_key)
-VALUES (@agent_id, @queues, @tags, @slots, @version, @heartbeat_interval_ms, @process, @lock_key)
+INSERT INTO cyclonetix__state.agents (agent_id, queues, tags, slots, version, heartbeat_interval_ms, process, lock_key,
+                                      cpu_millis, memory_mb, gpu, disk_mb)
+VALUES (@agent_id, @queues, @tags, @slots, @version, @heartbeat_interval_ms, @process, @lock_key, @cpu_millis, @memory_mb, @gpu, @disk_mb)
 RETURNING incarnation;
 
 -- name: BeatAgent :execrows

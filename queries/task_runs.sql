@@ -160,3 +160,14 @@ SELECT t.run_id, t.node, t.kind, t.due
 FROM unnest(@buckets::smallint[]) AS u (bucket),
      LATERAL (SELECT * FROM cyclonetix__state.timers t WHERE t.bucket = u.bucket AND t.due <= @before ORDER BY t.bucket, t.due LIMIT @most) t
 ORDER BY t.due;
+
+-- name: ListRunNeeds :many
+-- What queued task runs need of an agent, where that is anything.
+SELECT t.node, s.body
+FROM cyclonetix__state.task_runs t
+JOIN cyclonetix__state.runs r ON r.run_id = t.run_id
+LEFT JOIN LATERAL (SELECT g.spec FROM cyclonetix__state.run_nodes g WHERE g.run_id = t.run_id AND g.node = t.node LIMIT 1) g ON true
+LEFT JOIN LATERAL (SELECT n.spec FROM cyclonetix__state.plan_nodes n WHERE n.plan = r.plan AND n.node = t.node LIMIT 1) n ON true
+JOIN cyclonetix__state.task_specs s ON s.hash = coalesce(g.spec, n.spec)
+WHERE t.run_id = @run_id AND t.status = 1 AND (s.body -> 'requires' IS NOT NULL OR s.body -> 'resources' IS NOT NULL)
+ORDER BY t.node;

@@ -61,6 +61,7 @@ SELECT clock_timestamp()::timestamptz AS now,
                  AND NOT EXISTS (SELECT FROM cyclonetix__state.agents a WHERE a.incarnation = d.claimed_by AND a.status = 'live')))::boolean AS orphans,
        (SELECT coalesce(json_agg(json_build_object(
                    'incarnation', a.incarnation, 'agent_id', a.agent_id, 'queues', a.queues, 'tags', a.tags, 'slots', a.slots,
+                   'cpu_millis', a.cpu_millis, 'memory_mb', a.memory_mb, 'gpu', a.gpu, 'disk_mb', a.disk_mb,
                    'version', a.version, 'heartbeat_interval_ms', a.heartbeat_interval_ms, 'process', a.process,
                    'beat', coalesce(b.beat, 0), 'locked', a.lock_key = 0 OR a.lock_key = ANY (held.keys))), '[]')
         FROM cyclonetix__state.agents a LEFT JOIN cyclonetix__state.agent_beats b ON b.incarnation = a.incarnation,

@@ -106,6 +106,7 @@ func agentOptions(settings *config.Config, backend engine.Backend, logger *slog.
 		ExecutionTimeout: time.Duration(own.ExecutionTimeoutSeconds) * time.Second,
 		ShutdownGrace:    time.Duration(own.ShutdownGraceSeconds) * time.Second,
 		LogBytes:         settings.Logs.MaxBytesPerTask, CleanupTempFiles: own.CleanupTempFiles,
+		MemoryLimitMB: own.Execution.MemoryLimitMB, CPULimitPercent: own.Execution.CPULimitPercent,
 		InheritEnv: own.Execution.InheritEnv, Git: gitOptions(&settings.Git), Logger: logger,
 	}
 }

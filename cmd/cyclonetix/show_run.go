@@ -85,9 +85,15 @@ func (p *program) writeHints(run *api.Run) {
 	if run.Status == workflow.RunPaused {
 		p.talk("it is paused; let it go on: %s resume-run %s", calledAs(), run.RunID)
 	}
+	told := map[string]bool{}
 	for i := range run.Tasks {
-		if task := &run.Tasks[i]; waitsForApproval(task) {
+		task := &run.Tasks[i]
+		switch {
+		case waitsForApproval(task):
 			p.talk("%s %s; %s", task.ID, why(task), howToDecide(run, task))
+		case task.WaitsFor != "" && !told[task.WaitsFor]: // one stands for all that wait for the same
+			told[task.WaitsFor] = true
+			p.talk("%s %s", task.ID, why(task))
 		}
 	}
 }
@@ -130,6 +136,8 @@ func why(task *api.Task) string {
 		return fmt.Sprintf("exit code %d", *task.ExitCode)
 	case waitsForApproval(task) && task.Message != "":
 		return "waits for approval: " + oneLine(task.Message)
+	case task.WaitsFor != "":
+		return "waits for " + oneLine(task.WaitsFor)
 	case task.Status == workflow.TaskWaiting:
 		return waits[task.Cause]
 	case task.Status == workflow.TaskUpstreamFailed || task.Status == workflow.TaskCancelled:

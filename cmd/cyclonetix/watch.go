@@ -219,7 +219,7 @@ func (t *transitions) show(run *api.Run, now time.Time) {
 	t.waits = run.WaitsFor
 	for i := range run.Tasks {
 		task := &run.Tasks[i]
-		state := shown{status: task.Status, attempt: task.Attempt}
+		state := shown{status: task.Status, attempt: task.Attempt, waits: task.WaitsFor}
 		if task.Status == workflow.TaskWaiting {
 			state.waits = task.Cause
 		}

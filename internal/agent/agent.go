@@ -15,6 +15,7 @@ import (
 type Agent struct {
 	options Options
 	logger  *slog.Logger
+	host    Host
 	env     *environment
 	dirs    *directories
 	git     *checkout.Store
@@ -30,7 +31,16 @@ func New(options Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	var host Host
+	if options.Host != nil {
+		host = *options.Host
+	} else {
+		host = thisHost(options.WorkDir)
+	}
+	host.lower(options.MemoryLimitMB, options.CPULimitPercent)
+	options.Info.Resources = host.Total()
 	return &Agent{
+		host:    host,
 		options: options,
 		logger:  options.Logger.With("agent", options.Info.ID),
 		env:     newEnvironment(options.Info.ID, dirs.runs, options.InheritEnv, options.Secrets),
@@ -80,7 +90,8 @@ func (a *Agent) register(ctx context.Context) engine.AgentSession {
 	for {
 		session, err := a.options.Open(ctx, a.options.Info)
 		if err == nil {
-			a.logger.Info("agent is registered", "incarnation", session.Incarnation(), "slots", a.options.Info.Slots)
+			a.logger.Info("agent is registered", "incarnation", session.Incarnation(), "slots", a.options.Info.Slots,
+				"cpu", a.host.CPU, "memory_mb", a.host.MemoryMB, "gpus", len(a.host.GPUs), "disk_mb", a.host.DiskMB)
 			return session
 		}
 		if ctx.Err() != nil {

@@ -50,11 +50,15 @@ func (s *source) Beat(context.Context) ([]engine.Order, error)                  
 func (s *source) WriteLogs(context.Context, []engine.LogChunk) error                  { return nil }
 func (s *source) Close(context.Context) error                                         { return nil }
 
+func (s *source) First(context.Context) (engine.FirstWaiting, bool, error) {
+	return engine.FirstWaiting{}, false, nil
+}
+
 func (s *source) Outputs(context.Context, workflow.RunID, []string) (map[string]workflow.Value, error) {
 	return map[string]workflow.Value{}, nil
 }
 
-func (s *source) Claim(_ context.Context, want, _ int) (claim engine.Claim, err error) {
+func (s *source) Claim(_ context.Context, want, _ int, _ workflow.Resources) (claim engine.Claim, err error) {
 	n := min(int(s.left.Load()), want)
 	s.left.Add(-int64(n))
 	now := time.Now()

@@ -127,6 +127,10 @@ func (e *environment) of(t *task, values *resolvedValues, results string) []stri
 		env = append(env, values.logical)
 	}
 	env = append(env, values.trigger...)
+	if len(t.gpus) > 0 {
+		env = slices.DeleteFunc(env, named(visibleDevices))
+		env = append(env, visibleDevices+"="+strings.Join(t.gpus, ","))
+	}
 	begin := 0
 	for _, end := range ends[:count] {
 		env = append(env, text.String()[begin:end])

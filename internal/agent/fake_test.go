@@ -35,7 +35,8 @@ type cluster struct {
 	node     int32
 	delivery int64
 	queue    []engine.ClaimedDelivery
-	live     int64 // the incarnation that lives
+	live     int64              // the incarnation that lives
+	total    workflow.Resources // of the agent
 	sessions int64
 	buckets  map[int64]int // by delivery
 	open     map[int64]int // deliveries claimed and not done: members left
@@ -182,9 +183,10 @@ func (c *cluster) checkEmpty(t testing.TB) {
 	}
 }
 
-func (c *cluster) openSession(context.Context, engine.AgentInfo) (engine.AgentSession, error) {
+func (c *cluster) openSession(_ context.Context, info engine.AgentInfo) (engine.AgentSession, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.total = info.Resources
 	if _, err := c.failing("open"); err != nil {
 		return nil, err
 	}
@@ -257,23 +259,29 @@ func (s *session) call(ctx context.Context, name string, work func()) error {
 	return err
 }
 
-func (s *session) Claim(ctx context.Context, want, slack int) (claim engine.Claim, err error) {
+func (s *session) Claim(ctx context.Context, want, slack int, free workflow.Resources) (claim engine.Claim, err error) {
 	c := s.c
 	err = s.call(ctx, "claim", func() {
 		if want <= 0 {
 			c.complain("a claim of %d tasks", want)
 		}
 		claim.Orders = slices.Clone(c.orders)
-		for want > 0 && len(c.queue) > 0 {
-			d := c.queue[0]
-			c.queue = c.queue[1:]
+		for at := 0; want > 0 && at < len(c.queue); {
+			d := c.queue[at]
+			needs := d.Tasks[0].Spec.Resources
+			if !needs.Fit(free) {
+				at++
+				continue
+			}
+			free = free.Minus(needs)
+			c.queue = slices.Delete(c.queue, at, at+1)
 			if len(d.Tasks) > want+slack {
 				rest := d
 				rest.Tasks = d.Tasks[want:]
 				d.Tasks = d.Tasks[:want:want]
 				c.delivery++
 				d.ID = c.delivery
-				c.queue = slices.Insert(c.queue, 0, rest)
+				c.queue = slices.Insert(c.queue, at, rest)
 			}
 			want -= len(d.Tasks)
 			d.ClaimedAt = time.Now()
@@ -289,6 +297,20 @@ func (s *session) Claim(ctx context.Context, want, slack int) (claim engine.Clai
 		}
 	})
 	return claim, err
+}
+
+// First thinks that what is first has waited for a day.
+func (s *session) First(ctx context.Context) (first engine.FirstWaiting, found bool, err error) {
+	c := s.c
+	err = s.call(ctx, "first", func() {
+		for _, d := range c.queue {
+			if needs := d.Tasks[0].Spec.Resources; !needs.IsZero() && needs.Fit(c.total) {
+				first, found = engine.FirstWaiting{Resources: needs, Waited: 24 * time.Hour}, true
+				return
+			}
+		}
+	})
+	return first, found, err
 }
 
 func (s *session) Beat(ctx context.Context) (orders []engine.Order, err error) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
 const (
@@ -71,6 +72,7 @@ type life struct {
 	beat      *time.Timer
 	beatAt    time.Time
 	poll      *time.Timer
+	line      line
 	stale     *time.Timer // the oldest that waits is handed back
 	failed    backoff     // of claims
 	batch     []*task     // of inline tasks
@@ -83,7 +85,7 @@ type life struct {
 func newLife(a *Agent, session engine.AgentSession, began time.Time) *life {
 	l := &life{
 		agent: a, session: session, interval: a.options.Info.HeartbeatInterval, began: began,
-		slots: slots{size: a.options.Info.Slots},
+		slots: slots{size: a.options.Info.Slots, booked: newBookings(a.host)},
 		poke:  make(chan struct{}, 1), stopping: make(chan struct{}), lost: make(chan struct{}),
 		due: true,
 	}
@@ -166,6 +168,9 @@ func (l *life) work(ctx context.Context) {
 			l.due, l.rung = true, true
 			l.poll.Reset(l.session.Poll())
 		case <-l.poke:
+			if l.slots.freed.Load() {
+				l.due = true
+			}
 		case <-l.beat.C:
 			l.sendBeat()
 		case <-l.stale.C:
@@ -189,7 +194,7 @@ func (l *life) claim(stop context.Context, want, slack int) {
 	}
 	ctx, cancel := context.WithTimeout(l.calls, l.interval)
 	defer cancel()
-	claim, err := l.session.Claim(ctx, want, slack)
+	claim, err := l.session.Claim(ctx, want, slack, l.offer(ctx))
 	if err != nil {
 		l.due = false
 		pause := l.failed.next()
@@ -204,15 +209,34 @@ func (l *life) claim(stop context.Context, want, slack int) {
 	}
 	l.failed, l.rung, l.heard = backoff{}, false, time.Now()
 	l.poll.Reset(l.session.Poll())
-	l.due = l.hold(claim.Deliveries) >= want
+	members, reserving := l.hold(claim.Deliveries)
+	l.due = members >= want || reserving
 	l.obey(claim.Orders)
 	if stop.Err() == nil {
 		l.fill()
 	}
 }
 
-// hold takes deliveries over, and gives the number of their members.
-func (l *life) hold(deliveries []engine.ClaimedDelivery) (members int) {
+// offer is what tasks may set aside that are claimed now.
+func (l *life) offer(ctx context.Context) workflow.Resources {
+	used, free, freed := l.slots.resources()
+	l.line.freed = l.line.freed || freed
+	if now := time.Now(); l.line.due(used, now) {
+		first, found, err := l.session.First(ctx)
+		switch {
+		case err != nil:
+			l.agent.logger.Warn("cannot see which task is first in line for resources", "error", err)
+		case found && first.Waited >= l.agent.options.patience:
+			l.line = line{looked: now, first: first.Resources}
+		default:
+			l.line = line{looked: now}
+		}
+	}
+	return l.line.offer(free)
+}
+
+// hold takes deliveries over, and gives the number of their members, and whether any of them needs resources.
+func (l *life) hold(deliveries []engine.ClaimedDelivery) (members int, reserving bool) {
 	received := time.Now()
 	for i := range deliveries {
 		delivery := &deliveries[i]
@@ -221,10 +245,17 @@ func (l *life) hold(deliveries []engine.ClaimedDelivery) (members int) {
 		tasks := make([]task, len(delivery.Tasks))
 		for j := range tasks {
 			tasks[j] = task{ClaimedTask: delivery.Tasks[j], held: h}
+			if needs := tasks[j].Spec.Resources; !needs.IsZero() {
+				reserving = true
+				l.line.took(needs)
+			}
 		}
-		l.slots.add(tasks)
+		if homeless := l.slots.add(tasks); len(homeless) > 0 {
+			l.agent.logger.Error("tasks were claimed that there is no room for; they are handed back", "tasks", len(homeless))
+			l.giveBack(homeless)
+		}
 	}
-	return members
+	return members, reserving
 }
 
 // fill starts what waits and has a free slot.

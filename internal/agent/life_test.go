@@ -339,12 +339,12 @@ type hanging struct {
 	hang *atomic.Bool
 }
 
-func (h *hanging) Claim(ctx context.Context, want, slack int) (engine.Claim, error) {
+func (h *hanging) Claim(ctx context.Context, want, slack int, free workflow.Resources) (engine.Claim, error) {
 	if h.hang.Load() {
 		<-ctx.Done()
 		return engine.Claim{}, ctx.Err()
 	}
-	return h.AgentSession.Claim(ctx, want, slack)
+	return h.AgentSession.Claim(ctx, want, slack, free)
 }
 
 func (h *hanging) Beat(ctx context.Context) ([]engine.Order, error) {

@@ -21,8 +21,12 @@ const (
 type Options struct {
 	// Open registers the agent. It is called at the start, and again when the registration was lost.
 	Open func(ctx context.Context, info engine.AgentInfo) (engine.AgentSession, error)
-	// Info describes the agent. ID and Slots (at least 1) must be given.
+	// Info describes the agent. ID and Slots (at least 1) must be given; Resources are those of Host.
 	Info engine.AgentInfo
+	// Host is what tasks may set aside; nil for what this machine has. MemoryLimitMB, and CPULimitPercent in percent of one
+	// core, lower it, unless they are 0.
+	Host                           *Host
+	MemoryLimitMB, CPULimitPercent int
 	// Executor runs the tasks: Processes or Noop.
 	Executor Executor
 	// ExecutionTimeout bounds an attempt whose task gives no time-out; 0 leaves it unbounded.
@@ -48,6 +52,7 @@ type Options struct {
 	Logger *slog.Logger
 
 	killGrace time.Duration // between SIGTERM and SIGKILL; the constant of that name when 0
+	patience  time.Duration // the constant of that name when 0
 	onLife    func(*life)   // for tests; called when a life begins
 }
 
@@ -76,6 +81,9 @@ func (o *Options) complete() {
 	}
 	if o.killGrace == 0 {
 		o.killGrace = killGrace
+	}
+	if o.patience == 0 {
+		o.patience = patience
 	}
 	if o.onLife == nil {
 		o.onLife = func(*life) {}

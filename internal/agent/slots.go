@@ -3,9 +3,11 @@ package agent
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
+	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
 // slots holds the tasks that run, at most as many as there are slots, and those
@@ -19,10 +21,13 @@ type slots struct {
 	first   int
 	closed  bool
 	pace    pace
+	booked  bookings
+	// freed tells that resources were given back, so that something that waited for them may fit.
+	freed atomic.Bool
 }
 
-// add lets the tasks wait.
-func (s *slots) add(tasks []task) {
+// add lets the tasks wait, and sets aside what they need. It gives those that there is no room for, which a claim never brings.
+func (s *slots) add(tasks []task) (homeless []*task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if 2*s.first >= len(s.waiting) {
@@ -31,8 +36,29 @@ func (s *slots) add(tasks []task) {
 		s.waiting, s.first = s.waiting[:kept], 0
 	}
 	for i := range tasks {
-		s.waiting = append(s.waiting, &tasks[i])
+		if t := &tasks[i]; s.booked.add(t) {
+			s.waiting = append(s.waiting, t)
+		} else {
+			homeless = append(homeless, t)
+		}
 	}
+	return homeless
+}
+
+// release gives back what tasks have set aside that are gone.
+func (s *slots) release(tasks ...*task) {
+	for _, t := range tasks {
+		if s.booked.remove(t) {
+			s.freed.Store(true)
+		}
+	}
+}
+
+// resources are what is in use, and what is free; freed tells whether anything was given back since it was last asked.
+func (s *slots) resources() (used, free workflow.Resources, freed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.booked.used, s.booked.total.Minus(s.booked.used), s.freed.Swap(false)
 }
 
 // take gives the next task to start, or nil.
@@ -66,6 +92,7 @@ func (s *slots) finish(t *task, duration time.Duration) (next *task, orders []in
 	s.running[last] = nil
 	s.running = s.running[:last]
 	s.pace.observe(duration)
+	s.release(t)
 	return s.next(), t.orders
 }
 
@@ -78,6 +105,7 @@ func (s *slots) takeInline(tasks []*task, limit int) []*task {
 	}
 	end := min(len(s.waiting), s.first+limit)
 	tasks = append(tasks, s.waiting[s.first:end]...)
+	s.release(s.waiting[s.first:end]...)
 	clear(s.waiting[s.first:end])
 	s.first = end
 	if len(tasks) > 0 {
@@ -120,6 +148,7 @@ func (s *slots) kill(order *engine.Order) (here bool, waited *task) {
 		if t := s.waiting[i]; t.Member == order.Member {
 			t.order(order.ID)
 			s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
+			s.release(t)
 			return true, t
 		}
 	}
@@ -146,6 +175,7 @@ func (s *slots) stale(before time.Time) []*task {
 	}
 	s.pace.forget()
 	stale := append([]*task(nil), s.waiting[s.first:end]...)
+	s.release(stale...)
 	clear(s.waiting[s.first:end])
 	s.first = end
 	return stale
@@ -167,6 +197,7 @@ func (s *slots) close() []*task {
 	defer s.mu.Unlock()
 	s.closed = true
 	waited := append([]*task(nil), s.waiting[s.first:]...)
+	s.release(waited...)
 	s.waiting, s.first = nil, 0
 	return waited
 }

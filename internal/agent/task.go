@@ -11,6 +11,7 @@ import (
 type task struct {
 	engine.ClaimedTask
 	held *held
+	gpus []string // that were set aside for it
 
 	// The slots guard the rest.
 	index  int           // its place among those that run

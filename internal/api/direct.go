@@ -119,6 +119,9 @@ func (d *Direct) Run(ctx context.Context, id string, include Include) (*Run, err
 			run.Tasks[i].Message = d.approvalMessage(ctx, &view, tasks[i].TaskID)
 		}
 	}
+	if err := d.addWaits(ctx, view.ID, tasks, run.Tasks); err != nil {
+		return nil, d.explain(ctx, "read what the task runs of run "+id+" wait for", err)
+	}
 	if include.Logs {
 		if err := d.addLogs(ctx, view.ID, tasks, run.Tasks); err != nil {
 			return nil, d.explain(ctx, "read the logs of run "+id, err)

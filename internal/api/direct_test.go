@@ -29,6 +29,7 @@ type backend struct {
 	run         engine.RunView
 	tasks       []engine.TaskRunView
 	nodes       []engine.PlanNode
+	needs       map[int32]engine.Class
 	chunks      []engine.LogChunk
 	agents      []engine.AgentView
 	declared    engine.Declared
@@ -174,6 +175,10 @@ func (b *backend) Logs(_ context.Context, _ workflow.RunID, node int32, after en
 		b.onQuietLog(b)
 	}
 	return found, b.err
+}
+
+func (b *backend) Needs(context.Context, workflow.RunID) (map[int32]engine.Class, error) {
+	return b.needs, b.err
 }
 
 func (b *backend) Agents(context.Context) ([]engine.AgentView, error) { return b.agents, b.err }

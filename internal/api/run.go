@@ -86,6 +86,8 @@ type Task struct {
 	// Cause says in a word why it failed, was cancelled, never ran or waits, Error in a sentence.
 	Cause string `json:"cause,omitempty"`
 	Error string `json:"error,omitempty"`
+	// WaitsFor says which agent a task run waits for that is in the queue, where no live one could run it.
+	WaitsFor string `json:"waits_for,omitempty"`
 	// Message is for the person whose approval it waits for.
 	Message string `json:"message,omitempty"`
 	// Logs is the end of the log, when it was asked for.

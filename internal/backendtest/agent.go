@@ -45,7 +45,7 @@ var agentTests = []test{
 			w.Errorf("it beats, and is told %v", err)
 		}
 		w.wantNames(w.claim(steady, 9, 0), "")
-		if _, err := silent.Claim(w.ctx, 9, 0); !errors.Is(err, engine.ErrAgentLost) {
+		if _, err := silent.Claim(w.ctx, 9, 0, workflow.Resources{}); !errors.Is(err, engine.ErrAgentLost) {
 			w.Errorf("it claims, and is told %v", err)
 		}
 		lost := w.awaitLost()
@@ -99,7 +99,7 @@ var agentTests = []test{
 		if lost := w.awaitLost(); !slices.Equal(lost.Members, []workflow.Member{member(run, 0)}) || lost.Agent != session.Incarnation() {
 			w.Fatalf("the writer is told %+v", lost)
 		}
-		if _, err := session.Claim(w.ctx, 1, 0); !errors.Is(err, engine.ErrAgentLost) {
+		if _, err := session.Claim(w.ctx, 1, 0, workflow.Resources{}); !errors.Is(err, engine.ErrAgentLost) {
 			w.Errorf("it claims, and is told %v", err)
 		}
 		if agents := w.agents(); len(agents) != 1 || agents[0].Status != "stopped" {
@@ -140,7 +140,7 @@ var agentTests = []test{
 		quiet(other.Wake())
 		w.commit(&engine.Commit{Orders: []engine.KillOrder{{Member: member(run, 2)}}})
 		w.rings(other.Wake(), "an order")
-		claim, err := other.Claim(w.ctx, 1, 0)
+		claim, err := other.Claim(w.ctx, 1, 0, workflow.Resources{})
 		w.must(err, "claim")
 		orders, err := other.Beat(w.ctx)
 		w.must(err, "beat")

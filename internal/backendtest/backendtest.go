@@ -44,6 +44,7 @@ func Run(t *testing.T, newBackend func(t testing.TB, options Options) engine.Bac
 		{"schedules", scheduleTests},
 		{"events", eventTests},
 		{"queue", queueTests},
+		{"resources", resourceTests},
 		{"agents", agentTests},
 		{"views", viewTests},
 		{"jobs", jobTests},

@@ -288,7 +288,7 @@ type faultySession struct {
 }
 
 // Claim implements engine.AgentSession.
-func (s *faultySession) Claim(ctx context.Context, want, slack int) (engine.Claim, error) {
+func (s *faultySession) Claim(ctx context.Context, want, slack int, free workflow.Resources) (engine.Claim, error) {
 	fault, err := s.plan.fail("Claim")
 	if fault == Before || fault == Unknown {
 		return engine.Claim{}, err
@@ -298,7 +298,7 @@ func (s *faultySession) Claim(ctx context.Context, want, slack int) (engine.Clai
 	if len(s.kept) > 0 {
 		want = 0
 	}
-	claim, realErr := s.AgentSession.Claim(ctx, want, slack)
+	claim, realErr := s.AgentSession.Claim(ctx, want, slack, free)
 	if realErr != nil {
 		return claim, realErr //nolint:wrapcheck // a wrapper is not seen
 	}

@@ -97,7 +97,7 @@ func (p *puppet) work(ctx context.Context) {
 	p.open = map[int64]int{}
 	beaten := time.Time{}
 	for ctx.Err() == nil {
-		claim, err := p.session.Claim(ctx, p.slots-len(p.held), 0)
+		claim, err := p.session.Claim(ctx, p.slots-len(p.held), 0, workflow.Resources{})
 		if errors.Is(err, engine.ErrAgentLost) {
 			return
 		}

@@ -82,7 +82,7 @@ var queueTests = []test{
 			session := w.agent(fmt.Sprintf("agent-%d", number))
 			group.Go(func() {
 				for range members {
-					claim, err := session.Claim(w.ctx, 1+number, 0)
+					claim, err := session.Claim(w.ctx, 1+number, 0, workflow.Resources{})
 					if err != nil {
 						w.Errorf("claim: %v", err)
 						return

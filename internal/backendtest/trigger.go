@@ -104,7 +104,7 @@ var triggerTests = []test{
 		run := w.startOf(of)
 		given, err := w.backend.Given(w.ctx, run.ID)
 		w.must(err, "read the values")
-		claim, err := w.agent("one").Claim(w.ctx, 1, 0)
+		claim, err := w.agent("one").Claim(w.ctx, 1, 0, workflow.Resources{})
 		w.must(err, "claim")
 		for _, values := range []*workflow.RunValues{given, claim.Deliveries[0].Tasks[0].Run.Values} {
 			if values == nil || !reflect.DeepEqual(values.Trigger, of.Values.Trigger) {

@@ -221,7 +221,7 @@ func (w *world) dispatches(run *workflow.Run, members []workflow.Member, size in
 	var dispatches []engine.Dispatch
 	for _, member := range members {
 		scheduling := run.Graph.Scheduling(member.Node)
-		class := engine.Class{Queue: scheduling.Queue, Requires: strings.Join(scheduling.Requires, ",")}
+		class := engine.Class{Queue: scheduling.Queue, Requires: strings.Join(scheduling.Requires, ","), Resources: scheduling.Resources}
 		place := slices.IndexFunc(dispatches, func(d engine.Dispatch) bool {
 			return d.Class == class && d.Priority == scheduling.Priority && len(d.Members) < size
 		})
@@ -287,7 +287,15 @@ func (w *world) agentOf(info engine.AgentInfo) engine.AgentSession {
 
 func (w *world) claim(session engine.AgentSession, want, slack int) []engine.ClaimedDelivery {
 	w.Helper()
-	claim, err := session.Claim(w.ctx, want, slack)
+	claim, err := session.Claim(w.ctx, want, slack, workflow.Resources{})
+	w.must(err, "claim")
+	return claim.Deliveries
+}
+
+// claimWith claims up to nine tasks with so much free.
+func (w *world) claimWith(session engine.AgentSession, free workflow.Resources) []engine.ClaimedDelivery {
+	w.Helper()
+	claim, err := session.Claim(w.ctx, 9, 0, free)
 	w.must(err, "claim")
 	return claim.Deliveries
 }

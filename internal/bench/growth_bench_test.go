@@ -103,7 +103,7 @@ func (g *growth) evaluate(next []string) time.Time {
 	defer session.Close(context.WithoutCancel(g.Context())) //nolint:errcheck // it holds nothing
 	var claim engine.Claim
 	for len(claim.Deliveries) == 0 {
-		claim, err = session.Claim(g.Context(), 1, 0)
+		claim, err = session.Claim(g.Context(), 1, 0, workflow.Resources{})
 		g.must(err, "claim")
 		time.Sleep(time.Millisecond)
 	}

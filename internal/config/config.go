@@ -121,8 +121,8 @@ type ResourceAllocation struct {
 type Execution struct {
 	User            string   `koanf:"user" effect:"none" usage:"user that tasks run as; empty: the agent's"`
 	CgroupLimits    bool     `koanf:"cgroup_limits" default:"false" effect:"none" usage:"limit tasks by cgroups"`
-	MemoryLimitMB   int      `koanf:"memory_limit_mb" default:"0" min:"0" effect:"none" usage:"memory of all tasks, in MB; 0: no limit"`
-	CPULimitPercent int      `koanf:"cpu_limit_percent" default:"0" min:"0" effect:"none" usage:"processor time of all tasks, in percent of one; 0: no limit"`
+	MemoryLimitMB   int      `koanf:"memory_limit_mb" default:"0" min:"0" max:"1000000000" usage:"memory that tasks may set aside together, in MB; 0: what the machine has"`
+	CPULimitPercent int      `koanf:"cpu_limit_percent" default:"0" min:"0" max:"10000000" usage:"processors that tasks may set aside together, in percent of one; 0: what the machine has"`
 	InheritEnv      []string `koanf:"inherit_env" check:"variable" usage:"variables of the agent's own environment that tasks see"`
 }
 

@@ -14,8 +14,10 @@ type AgentInfo struct {
 	Queues []string
 	Tags   []string
 	// Slots is the number of tasks that it runs at once, over all its queues.
-	Slots   int
-	Version string
+	Slots int
+	// Resources are what its tasks may set aside together.
+	Resources workflow.Resources
+	Version   string
 	// HeartbeatInterval is how often it beats; after three missed beats it is dead.
 	HeartbeatInterval time.Duration
 }
@@ -31,8 +33,13 @@ type AgentSession interface {
 	Poll() time.Duration
 	// Claim takes up to want tasks out of the queue, by priority and age, and reads the
 	// orders for this agent. With slack, the last delivery is taken whole when it
-	// holds at most slack tasks more. ErrAgentLost: nothing was claimed, and nothing ever will be.
-	Claim(ctx context.Context, want, slack int) (Claim, error)
+	// holds at most slack tasks more. Free is what the agent has free of its resources: what it claims needs no more than
+	// that together, and what does not fit is left for others. After a claim that brought a task with resources there may
+	// be more that fits. ErrAgentLost: nothing was claimed, and nothing ever will be.
+	Claim(ctx context.Context, want, slack int, free workflow.Resources) (Claim, error)
+	// First gives the first waiting delivery, by priority and age, that needs resources and that this agent could hold if
+	// nothing else ran on it; found is false when there is none. It is called by the goroutine that claims.
+	First(ctx context.Context) (first FirstWaiting, found bool, err error)
 	// Beat tells that the agent lives, and reads its orders. Error: ErrAgentLost.
 	Beat(ctx context.Context) ([]Order, error)
 	// Report stores the report for the writer, the log chunks with it, and forgets the orders
@@ -52,6 +59,13 @@ type AgentSession interface {
 type Claim struct {
 	Deliveries []ClaimedDelivery
 	Orders     []Order
+}
+
+// FirstWaiting is what AgentSession.First finds.
+type FirstWaiting struct {
+	Resources workflow.Resources
+	// Waited is how long it has been in the queue.
+	Waited time.Duration
 }
 
 // ClaimedDelivery is a delivery that the agent holds until it reported it as done.

@@ -20,6 +20,9 @@ type Reader interface {
 	TaskRun(ctx context.Context, run workflow.RunID, node int32) (TaskRunView, error)
 	// TaskRuns lists the task runs of a run by node, those that are pending too.
 	TaskRuns(ctx context.Context, run workflow.RunID) ([]TaskRunView, error)
+	// Needs gives what the queued task runs of a run need of an agent, by node, beside its queue: those that have requires
+	// or resources.
+	Needs(ctx context.Context, run workflow.RunID) (map[int32]Class, error)
 	// Plan gives the graph of a run.
 	Plan(ctx context.Context, run workflow.RunID) ([]PlanNode, error)
 	// Events lists what happened to a run, in order.
@@ -155,6 +158,7 @@ type AgentView struct {
 	Status        string // "live", "stopped", "lost"
 	Queues, Tags  []string
 	Slots         int
+	Resources     workflow.Resources
 	Running       int
 	Version       string
 	RegisteredAt  time.Time

@@ -100,9 +100,11 @@ type Class struct {
 	Queue string
 	// Requires are the agent tags that are needed, sorted and joined by a comma.
 	Requires string
+	// Resources are what a member sets aside on its agent.
+	Resources workflow.Resources
 }
 
-// Dispatch is a new delivery.
+// Dispatch is a new delivery. One whose class needs resources holds one member.
 type Dispatch struct {
 	Class    Class
 	Priority int

@@ -85,7 +85,7 @@ func (s *session) live() error {
 
 // serves tells whether the agent may run tasks of the class.
 func (s *session) serves(class engine.Class) bool {
-	if len(s.info.Queues) > 0 && !slices.Contains(s.info.Queues, class.Queue) {
+	if !class.Resources.Fit(s.info.Resources) || len(s.info.Queues) > 0 && !slices.Contains(s.info.Queues, class.Queue) {
 		return false
 	}
 	if class.Requires == "" {
@@ -109,7 +109,7 @@ func (s *session) Wake() <-chan struct{} { return s.wake }
 func (s *session) Poll() time.Duration { return agentPoll }
 
 // Claim implements engine.AgentSession.
-func (s *session) Claim(ctx context.Context, want, slack int) (engine.Claim, error) {
+func (s *session) Claim(ctx context.Context, want, slack int, free workflow.Resources) (engine.Claim, error) {
 	if err := s.backend.lock(ctx); err != nil {
 		return engine.Claim{}, fmt.Errorf("claim: %w", err)
 	}
@@ -119,7 +119,7 @@ func (s *session) Claim(ctx context.Context, want, slack int) (engine.Claim, err
 	}
 	claim := engine.Claim{Orders: s.orders()}
 	infos := map[workflow.RunID]*engine.RunInfo{}
-	for _, taken := range s.backend.claim(s, want, slack, s.backend.now()) {
+	for _, taken := range s.backend.claim(s, want, slack, free, s.backend.now()) {
 		delivery := engine.ClaimedDelivery{ID: taken.ID, ReplyTo: taken.replyTo, ClaimedAt: taken.claimedAt}
 		for _, member := range taken.Members {
 			info := infos[member.Run]
@@ -132,6 +132,20 @@ func (s *session) Claim(ctx context.Context, want, slack int) (engine.Claim, err
 		claim.Deliveries = append(claim.Deliveries, delivery)
 	}
 	return claim, nil
+}
+
+// First implements engine.AgentSession.
+func (s *session) First(ctx context.Context) (first engine.FirstWaiting, found bool, err error) {
+	if err := s.backend.lock(ctx); err != nil {
+		return first, false, fmt.Errorf("look for the first delivery with resources: %w", err)
+	}
+	defer s.backend.mutex.Unlock()
+	for _, waiting := range s.backend.open {
+		if !waiting.Class.Resources.IsZero() && s.serves(waiting.Class) {
+			return engine.FirstWaiting{Resources: waiting.Class.Resources, Waited: s.backend.now().Sub(waiting.queuedAt)}, true, nil
+		}
+	}
+	return first, false, nil
 }
 
 func (b *Backend) runInfo(member engine.DispatchMember) *engine.RunInfo {

@@ -73,6 +73,9 @@ func (b *Backend) checkDispatch(dispatch *engine.Dispatch, added map[workflow.Ha
 	if dispatch.Priority < 1 || dispatch.Priority > workflow.MaxPriority {
 		return refuse("a delivery of the queue %q has the priority %d", dispatch.Class.Queue, dispatch.Priority)
 	}
+	if !dispatch.Class.Resources.IsZero() && len(dispatch.Members) != 1 {
+		return refuse("a delivery of tasks with resources holds %d members", len(dispatch.Members))
+	}
 	for _, member := range dispatch.Members {
 		if b.specs[member.Spec] == nil && !added[member.Spec] || b.runs[member.Run] == nil {
 			return refuse("a delivery has the member %s of no stored run or specification", workflow.TaskRunID(member.Run, member.Node))

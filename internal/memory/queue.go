@@ -86,16 +86,18 @@ func (b *Backend) withdraw(runs []workflow.RunID) []engine.Delivery {
 }
 
 // claim takes deliveries of up to want members out of the queue for an agent. A delivery that is too
-// large is cut: the first members go, under a number of their own, the rest keeps its place.
-func (b *Backend) claim(agent *session, want, slack int, at time.Time) []*dispatch {
+// large is cut: the first members go, under a number of their own, the rest keeps its place. What needs more than is free
+// is passed over.
+func (b *Backend) claim(agent *session, want, slack int, free workflow.Resources, at time.Time) []*dispatch {
 	var taken []*dispatch
 	for _, found := range slices.Clone(b.open) {
 		if want <= 0 {
 			break
 		}
-		if !agent.serves(found.Class) {
+		if !agent.serves(found.Class) || !found.Class.Resources.Fit(free) {
 			continue
 		}
+		free = free.Minus(found.Class.Resources)
 		if len(found.Members) > want+slack {
 			found = b.split(found, want)
 		} else {

@@ -148,6 +148,26 @@ func (b *Backend) TaskRuns(ctx context.Context, id workflow.RunID) ([]engine.Tas
 	return views, nil
 }
 
+// Needs implements engine.Reader.
+func (b *Backend) Needs(ctx context.Context, id workflow.RunID) (map[int32]engine.Class, error) {
+	if err := b.lock(ctx); err != nil {
+		return nil, fmt.Errorf("read what the task runs of run %s need: %w", id, err)
+	}
+	defer b.mutex.Unlock()
+	r, err := b.stored(id)
+	if err != nil {
+		return nil, err
+	}
+	needs := map[int32]engine.Class{}
+	for number := range r.nodes {
+		node := int32(number) //nolint:gosec // a node number
+		if spec := r.spec(node); r.row(node).Status == workflow.TaskQueued && (len(spec.Requires) > 0 || !spec.Resources.IsZero()) {
+			needs[node] = engine.Class{Queue: spec.Queue, Requires: strings.Join(spec.Requires, ","), Resources: spec.Resources}
+		}
+	}
+	return needs, nil
+}
+
 // TaskRun implements engine.Reader.
 func (b *Backend) TaskRun(ctx context.Context, id workflow.RunID, node int32) (engine.TaskRunView, error) {
 	if err := b.lock(ctx); err != nil {
@@ -300,7 +320,7 @@ func (b *Backend) Agents(ctx context.Context) ([]engine.AgentView, error) {
 		}
 		list = append(list, engine.AgentView{
 			ID: agent.info.ID, Incarnation: agent.incarnation, Status: agent.status,
-			Queues: slices.Clone(agent.info.Queues), Tags: slices.Clone(agent.info.Tags), Slots: agent.info.Slots,
+			Queues: slices.Clone(agent.info.Queues), Tags: slices.Clone(agent.info.Tags), Slots: agent.info.Slots, Resources: agent.info.Resources,
 			Running: running[agent.incarnation], Version: agent.info.Version,
 			RegisteredAt: agent.registeredAt, LastHeartbeat: agent.beatAt,
 		})

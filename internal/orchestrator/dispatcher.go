@@ -131,7 +131,8 @@ func (d *dispatcher) lanesOf(graph *workflow.Graph) []*lane {
 func (d *dispatcher) lane(spec *workflow.Scheduling) *lane {
 	requires := slices.Clone(spec.Requires)
 	slices.Sort(requires)
-	key := laneKey{engine.Class{Queue: spec.Queue, Requires: strings.Join(slices.Compact(requires), ",")}, spec.Priority}
+	class := engine.Class{Queue: spec.Queue, Requires: strings.Join(slices.Compact(requires), ","), Resources: spec.Resources}
+	key := laneKey{class, spec.Priority}
 	known := d.lanes[key]
 	if known == nil {
 		known = &lane{laneKey: key}
@@ -167,7 +168,7 @@ func (d *dispatcher) countAgents(lane *lane) {
 }
 
 func serves(agent *engine.AgentInfo, class engine.Class) bool {
-	if len(agent.Queues) > 0 && !slices.Contains(agent.Queues, class.Queue) {
+	if !class.Resources.Fit(agent.Resources) || len(agent.Queues) > 0 && !slices.Contains(agent.Queues, class.Queue) {
 		return false
 	}
 	for tag := range strings.SplitSeq(class.Requires, ",") {
@@ -334,12 +335,15 @@ func (l *lane) next(count int) (members []workflow.Member, entries []*entry) {
 }
 
 // pack makes deliveries, each of runs whose reports go to one bucket: one for each agent while few tasks wait, so that
-// work spreads; full ones when many do.
+// work spreads; full ones when many do. A task with resources is alone, so that each goes where there is room for it.
 func (d *dispatcher) pack(commit *engine.Commit, from *lane, members []workflow.Member, entries []*entry, replyTo func(bucket int) int) {
 	size := mostPacked
 	if from.waiting == 0 {
 		agents := max(1, from.agents)
 		size = min(mostPacked, (len(members)+agents-1)/agents)
+	}
+	if !from.class.Resources.IsZero() {
+		size = 1
 	}
 	filling := map[int]int{} // the delivery that is being filled, by its bucket for reports
 	for i, member := range members {

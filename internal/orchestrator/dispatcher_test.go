@@ -369,6 +369,22 @@ func TestOnlyAgentsThatServeShareDeliveries(t *testing.T) {
 	}
 }
 
+func TestTasksWithResourcesAreAlone(t *testing.T) {
+	s := newDepot(t, engine.AgentInfo{ID: "a", Slots: 9, Resources: workflow.Resources{CPU: 4000}}, engine.AgentInfo{ID: "b", Slots: 9})
+	heavy, light := task("a"), task("b")
+	heavy.Resources.CPU = 4000
+	s.start(fan(6, heavy))
+	s.start(fan(6, light))
+	for _, dispatch := range s.commit().Dispatches {
+		if want := map[bool]int{true: 3, false: 1}[dispatch.Class.Resources.IsZero()]; len(dispatch.Members) != want || !dispatch.Class.Resources.IsZero() && dispatch.Class.Resources != heavy.Resources {
+			t.Errorf("a delivery of %+v holds %d", dispatch.Class, len(dispatch.Members))
+		}
+	}
+	if lane := s.d.lane(&workflow.Scheduling{Queue: heavy.Queue, Priority: heavy.Priority, Resources: heavy.Resources}); lane.agents != 1 {
+		t.Errorf("%d agents could hold it", lane.agents)
+	}
+}
+
 func TestDeliveriesAreOfOneClass(t *testing.T) {
 	s := newDepot(t)
 	plan := planOf("a", "b", "c", "d", "e", "f")

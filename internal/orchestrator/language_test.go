@@ -140,7 +140,7 @@ func TestGitRefOfAnAddedTask(t *testing.T) {
 	w.settle()
 	h.choose([]string{"extra"}, h.claim(9)...)
 	w.settle()
-	claim, err := h.session.Claim(w.ctx, 9, 0)
+	claim, err := h.session.Claim(w.ctx, 9, 0, workflow.Resources{})
 	w.must(err, "claim")
 	if len(claim.Deliveries) != 1 || *claim.Deliveries[0].Tasks[0].Spec.Git != (workflow.Git{Repository: "/srv/git/a", Ref: "v1"}) {
 		t.Errorf("the agent gets %+v", claim.Deliveries)

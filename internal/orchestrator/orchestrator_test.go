@@ -124,7 +124,7 @@ func (s *staged) work(t *testing.T, id workflow.RunID) {
 	}
 	defer session.Close(context.WithoutCancel(ctx))
 	for {
-		claim, err := session.Claim(ctx, 10, 0)
+		claim, err := session.Claim(ctx, 10, 0, workflow.Resources{})
 		if err != nil {
 			t.Fatalf("claim: %v", err)
 		}

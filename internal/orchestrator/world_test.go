@@ -442,7 +442,7 @@ func (w *world) hire(info engine.AgentInfo) *hand {
 // claim takes members, as many as there are up to want.
 func (h *hand) claim(want int) []workflow.Member {
 	h.Helper()
-	claim, err := h.session.Claim(h.ctx, want, 0)
+	claim, err := h.session.Claim(h.ctx, want, 0, workflow.Resources{})
 	h.must(err, "claim")
 	var members []workflow.Member
 	for _, delivery := range claim.Deliveries {

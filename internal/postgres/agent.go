@@ -72,11 +72,12 @@ func (b *Backend) OpenAgent(ctx context.Context, agent engine.AgentInfo) (engine
 func (b *Backend) insertAgent(ctx context.Context, session *agentSession, agent *engine.AgentInfo) error {
 	tags := slices.Clone(agent.Tags)
 	slices.Sort(tags)
+	cpu, memory, gpu, disk := columnsOf(agent.Resources)
 	return pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) (err error) { //nolint:wrapcheck // the caller looks at it
 		session.incarnation, err = b.queries.InsertAgent(ctx, b.on(tx), db.InsertAgentParams{
 			AgentID: agent.ID, Queues: append([]string{}, agent.Queues...), Tags: append([]string{}, tags...), Slots: int32(agent.Slots), //nolint:gosec // a small number
 			Version: agent.Version, HeartbeatIntervalMs: int32(agent.HeartbeatInterval.Milliseconds()), //nolint:gosec // a small number
-			Process: processIdentity(), LockKey: session.lockKey,
+			Process: processIdentity(), LockKey: session.lockKey, CpuMillis: cpu, MemoryMb: memory, Gpu: gpu, DiskMb: disk,
 		})
 		if err != nil {
 			return err //nolint:wrapcheck // wrapped below
@@ -121,7 +122,7 @@ func (s *agentSession) Poll() time.Duration {
 }
 
 // Claim implements engine.AgentSession.
-func (s *agentSession) Claim(ctx context.Context, want, slack int) (engine.Claim, error) {
+func (s *agentSession) Claim(ctx context.Context, want, slack int, free workflow.Resources) (engine.Claim, error) {
 	var orders []db.ListOrdersRow
 	if s.uncertain {
 		if err := s.recoverClaims(ctx); err != nil {
@@ -130,7 +131,7 @@ func (s *agentSession) Claim(ctx context.Context, want, slack int) (engine.Claim
 	}
 	if len(s.unresolved) == 0 {
 		var err error
-		if orders, err = s.claim(ctx, want, slack); err != nil {
+		if orders, err = s.claim(ctx, want, slack, free); err != nil {
 			return engine.Claim{}, err
 		}
 	}
@@ -142,12 +143,14 @@ func (s *agentSession) Claim(ctx context.Context, want, slack int) (engine.Claim
 	return engine.Claim{Deliveries: deliveries, Orders: ordersOf(orders)}, nil
 }
 
-func (s *agentSession) claim(ctx context.Context, want, slack int) (orders []db.ListOrdersRow, err error) {
+func (s *agentSession) claim(ctx context.Context, want, slack int, free workflow.Resources) (orders []db.ListOrdersRow, err error) {
 	var rows []db.ClaimDispatchesRow
 	q, p := s.backend.queries, s.backend.pipeline()
 	// One row more than should do, so that the last one tells whether there is more.
+	cpu, memory, gpu, disk := columnsOf(free)
 	params := db.ClaimDispatchesParams{
 		Agent: s.incarnation, Want: int32(want), Slack: int32(slack), Most: int32(float64(want)/s.perRow) + 1, After: s.lastClaim, //nolint:gosec // small numbers
+		FreeCpu: cpu, FreeMemory: memory, FreeGpu: gpu, FreeDisk: disk,
 		FromID: s.backend.claims.begin(time.Now()),
 	}
 	p.add(func(on db.DBTX) (err error) {
@@ -185,6 +188,19 @@ func (s *agentSession) claim(ctx context.Context, want, slack int) (orders []db.
 	}
 	s.backend.moveMark(ctx, rows)
 	return orders, nil
+}
+
+// First implements engine.AgentSession.
+func (s *agentSession) First(ctx context.Context) (first engine.FirstWaiting, found bool, err error) {
+	rows, err := s.backend.queries.GetFirstWithResources(ctx, s.backend.on(s.backend.pool), s.incarnation)
+	if err != nil {
+		return first, false, fmt.Errorf("look for the first delivery with resources: %w", interpretError(err))
+	}
+	for _, row := range rows { // one at most
+		first.Resources = resourcesOf(row.CpuMillis, row.MemoryMb, row.Gpu, row.DiskMb)
+		first.Waited = time.Duration(row.Waited * float64(time.Second))
+	}
+	return first, len(rows) > 0, nil
 }
 
 // recoverClaims finds what was claimed by a statement whose answer was lost, after waiting for its end.

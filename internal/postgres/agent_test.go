@@ -46,7 +46,7 @@ func TestKillOrders(t *testing.T) {
 	for _, session := range []*agentSession{one, two, three} {
 		w.hears(session.Wake(), "an order")
 	}
-	claim, err := two.Claim(w.ctx, 1, 0)
+	claim, err := two.Claim(w.ctx, 1, 0, workflow.Resources{})
 	w.must(err, "claim")
 	if got := membersOf(claim.Orders); !slices.Equal(got, []int32{1, 2}) || claim.Orders[0].Kind != engine.OrderKill || claim.Orders[0].Run != run.ID || claim.Orders[0].Attempt != 1 || claim.Orders[0].Delivery != 1 {
 		t.Fatalf("with a claim come the orders %+v", claim.Orders)

@@ -150,7 +150,7 @@ func TestAgentsNeverShare(t *testing.T) {
 			group.Go(func() {
 				<-start
 				for empty := 0; empty < 3; {
-					claim, err := session.Claim(w.ctx, 1+(number+round)%4, number%2)
+					claim, err := session.Claim(w.ctx, 1+(number+round)%4, number%2, workflow.Resources{})
 					if err != nil {
 						t.Error(err)
 						return
@@ -194,7 +194,7 @@ func TestClaimOfADeadAgent(t *testing.T) {
 	w.start(planOf("a"))
 	session := w.agent("one")
 	w.must(w.backend.endAgent(w.ctx, session.incarnation, "lost"), "declare it dead")
-	if _, err := session.Claim(w.ctx, 1, 0); !errors.Is(err, engine.ErrAgentLost) || errors.Is(err, engine.ErrUncertain) {
+	if _, err := session.Claim(w.ctx, 1, 0, workflow.Resources{}); !errors.Is(err, engine.ErrAgentLost) || errors.Is(err, engine.ErrUncertain) {
 		t.Errorf("a claim says: %v", err)
 	}
 	if _, err := session.Beat(w.ctx); !errors.Is(err, engine.ErrAgentLost) {
@@ -240,7 +240,7 @@ func TestDeathAgainstClaim(t *testing.T) {
 	w.must(err, "declare it dead")
 	claimed := make(chan error, 1)
 	go func() {
-		claim, err := second.Claim(w.ctx, 1, 0)
+		claim, err := second.Claim(w.ctx, 1, 0, workflow.Resources{})
 		if err == nil {
 			err = fmt.Errorf("it claimed %d deliveries", len(claim.Deliveries))
 		}
@@ -336,7 +336,7 @@ func TestClaimsThatBreakOff(t *testing.T) {
 					killed <- err
 				}()
 			}
-			claim, err := session.Claim(w.ctx, rapid.IntRange(1, 9).Draw(r, "want"), 0)
+			claim, err := session.Claim(w.ctx, rapid.IntRange(1, 9).Draw(r, "want"), 0, workflow.Resources{})
 			if breaks {
 				w.must(<-killed, "end the connection")
 			}
@@ -382,7 +382,7 @@ func TestLostClaimAfterTheClockWasSetBack(t *testing.T) {
 	session.lastClaim = ahead // as if the clock had stood there
 	cable := w.throughCutter()
 	cable.set(false, true)
-	if _, err := session.Claim(w.ctx, 1, 0); !errors.Is(err, engine.ErrUncertain) {
+	if _, err := session.Claim(w.ctx, 1, 0, workflow.Resources{}); !errors.Is(err, engine.ErrUncertain) {
 		t.Fatalf("the claim says: %v", err)
 	}
 	cable.set(false, false)

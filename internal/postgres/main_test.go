@@ -362,7 +362,7 @@ func (w *world) dispatchesOf(run *workflow.Run, graph *workflow.Graph, members [
 	var dispatches []engine.Dispatch
 	for _, member := range members {
 		scheduling := graph.Scheduling(member.Node)
-		class := engine.Class{Queue: scheduling.Queue, Requires: strings.Join(scheduling.Requires, ",")}
+		class := engine.Class{Queue: scheduling.Queue, Requires: strings.Join(scheduling.Requires, ","), Resources: scheduling.Resources}
 		place := slices.IndexFunc(dispatches, func(d engine.Dispatch) bool {
 			return d.Class == class && d.Priority == scheduling.Priority && len(d.Members) < w.pack
 		})
@@ -401,7 +401,7 @@ func agentOf(w *world, backend *Backend, info engine.AgentInfo) *agentSession {
 
 func (w *world) claim(session engine.AgentSession, want, slack int) []engine.ClaimedDelivery {
 	w.Helper()
-	claim, err := session.Claim(w.ctx, want, slack)
+	claim, err := session.Claim(w.ctx, want, slack, workflow.Resources{})
 	w.must(err, "claim")
 	return claim.Deliveries
 }

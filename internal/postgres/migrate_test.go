@@ -372,3 +372,53 @@ func TestRunsFromBeforeRequests(t *testing.T) {
 		t.Errorf("the updates are %+v", updates)
 	}
 }
+
+// What is queued with resources stays queued when the program that knows of them is taken back, and classes from before
+// need nothing.
+func TestMigrateResources(t *testing.T) {
+	t.Parallel()
+	options := Options{URL: pgtest.NewDatabase(t, nil)}
+	ctx, conn := connect(t, options.URL)
+	if err := MigrateUp(ctx, options); err != nil {
+		t.Fatal(err)
+	}
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	queued := func() (text string) {
+		t.Helper()
+		err := conn.QueryRow(ctx, `SELECT string_agg(c.queue || ' ' || c.requires::text, ', ' ORDER BY d.id)
+			FROM cyclonetix__state.dispatches d JOIN cyclonetix__state.dispatch_classes c ON c.class = d.class`).Scan(&text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	exec(`INSERT INTO cyclonetix__state.dispatch_classes (queue, requires, cpu_millis, memory_mb)
+		VALUES ('a', '{}', 500, 0), ('a', '{}', 500, 7), ('a', '{eu}', 1, 0), ('b', '{}', 0, 0), ('b', '{}', 0, 1)`)
+	exec(`INSERT INTO cyclonetix__state.dispatches (class, n, priority, reply_to, queued_at, runs, dags, versions, specs, members)
+		SELECT class, 1, 2, 0, now(), '{}', '{}', '{}', '{}', '\x000000000000000000010001' FROM cyclonetix__state.dispatch_classes ORDER BY class`)
+	want := "a {}, a {}, a {eu}, b {}, b {}"
+	if got := queued(); got != want {
+		t.Fatalf("queued is %s", got)
+	}
+	if err := MigrateDown(ctx, options, migrations.Newest()-4); err != nil {
+		t.Fatal(err)
+	}
+	if got := queued(); got != want {
+		t.Errorf("without resources queued is %s, should be %s", got, want)
+	}
+	if err := MigrateUp(ctx, options); err != nil {
+		t.Fatal(err)
+	}
+	var classes, needing int
+	if err := conn.QueryRow(ctx, "SELECT count(*), count(*) FILTER (WHERE cpu_millis + memory_mb + gpu + disk_mb > 0) FROM cyclonetix__state.dispatch_classes").Scan(&classes, &needing); err != nil {
+		t.Fatal(err)
+	}
+	if got := queued(); got != want || classes != 3 || needing != 0 {
+		t.Errorf("queued is %s, in %d classes of which %d need something", got, classes, needing)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -189,6 +190,25 @@ func (b *Backend) TaskRuns(ctx context.Context, run workflow.RunID) ([]engine.Ta
 	return views, nil
 }
 
+// Needs implements engine.Reader.
+func (b *Backend) Needs(ctx context.Context, run workflow.RunID) (map[int32]engine.Class, error) {
+	ctx, cancel := b.reading(ctx)
+	defer cancel()
+	rows, err := b.queries.ListRunNeeds(ctx, b.on(b.pool), db.UUID(run))
+	if err != nil {
+		return nil, fmt.Errorf("read what the task runs of run %s need: %w", run, interpretError(err))
+	}
+	needs := make(map[int32]engine.Class, len(rows))
+	for _, row := range rows {
+		var spec workflow.TaskSpec
+		if err := json.Unmarshal(row.Body, &spec); err != nil {
+			return nil, fmt.Errorf("read what task run %s needs: %w", workflow.TaskRunID(run, row.Node), err)
+		}
+		needs[row.Node] = engine.Class{Queue: spec.Queue, Requires: joinTags(spec.Requires), Resources: spec.Resources}
+	}
+	return needs, nil
+}
+
 func taskRunView(run workflow.RunID, row *db.ListTaskRunViewsRow) (engine.TaskRunView, error) {
 	status, err := workflow.ParseTaskStatus(row.Status)
 	if err != nil {
@@ -311,7 +331,8 @@ func (b *Backend) Agents(ctx context.Context) ([]engine.AgentView, error) {
 		row := &rows[i]
 		views[i] = engine.AgentView{
 			ID: row.AgentID, Incarnation: row.Incarnation, Status: row.Status, Queues: row.Queues, Tags: row.Tags, Slots: int(row.Slots),
-			Running: int(row.Running), Version: row.Version, RegisteredAt: row.RegisteredAt.UTC(), LastHeartbeat: orZero(row.LastHeartbeat),
+			Resources: resourcesOf(int32(math.Round(row.Cpu*float64(workflow.Core))), row.MemoryMb, row.Gpu, row.DiskMb),
+			Running:   int(row.Running), Version: row.Version, RegisteredAt: row.RegisteredAt.UTC(), LastHeartbeat: orZero(row.LastHeartbeat),
 		}
 	}
 	return views, nil

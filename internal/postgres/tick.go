@@ -184,6 +184,10 @@ type tickAgent struct {
 	Queues      []string `json:"queues"`
 	Tags        []string `json:"tags"`
 	Slots       int      `json:"slots"`
+	CPU         int32    `json:"cpu_millis"`
+	MemoryMB    int32    `json:"memory_mb"`
+	GPU         int32    `json:"gpu"`
+	DiskMB      int32    `json:"disk_mb"`
 	Version     string   `json:"version"`
 	Interval    int64    `json:"heartbeat_interval_ms"`
 	Process     string   `json:"process"`
@@ -193,7 +197,7 @@ type tickAgent struct {
 
 func (a *tickAgent) info() engine.AgentInfo {
 	return engine.AgentInfo{
-		ID: a.AgentID, Queues: a.Queues, Tags: a.Tags, Slots: a.Slots, Version: a.Version,
+		ID: a.AgentID, Queues: a.Queues, Tags: a.Tags, Slots: a.Slots, Resources: resourcesOf(a.CPU, a.MemoryMB, a.GPU, a.DiskMB), Version: a.Version,
 		HeartbeatInterval: time.Duration(a.Interval) * time.Millisecond,
 	}
 }

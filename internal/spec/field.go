@@ -17,8 +17,7 @@ type field[T any] struct {
 	form Form
 	// required tells that a definition is none without it.
 	required bool
-	// read puts the field's value into the definition. It is nil where the field
-	// belongs to the language, but not yet to this version.
+	// read puts the field's value into the definition.
 	read func(v value, into *T)
 	// give copies the field from one definition to another; only fields that an
 	// entry of a DAG may override have it.
@@ -45,8 +44,6 @@ func readFields[T any](v value, noun string, fields []field[T], into *T) (given 
 				article = "an"
 			}
 			key.problem("unknown field %s of %s %s%s", quote(name), article, noun, didYouMean(near))
-		case fields[i].read == nil:
-			key.problem("%s is not supported by this version yet", name)
 		case !item.null():
 			seen[i] = true
 			fields[i].read(item, into)

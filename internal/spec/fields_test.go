@@ -77,7 +77,7 @@ func TestBadFieldsHaveAll(t *testing.T) {
 	fields := func(under string, form Form) {
 		properties := form["properties"].(map[string]any)
 		for name := range properties {
-			if name == "approval" || name == "schedule" || name == "git" || name == "triggers" {
+			if name == "approval" || name == "schedule" || name == "git" || name == "resources" || name == "triggers" {
 				check(under+name, "type", "value")
 			} else {
 				check(under+name, "type", "value", "huge")
@@ -91,6 +91,7 @@ func TestBadFieldsHaveAll(t *testing.T) {
 	fields("task.approval.", mapForm(approvalFields))
 	fields("task.retries.", mapForm(retriesFields))
 	fields("task.git.", mapForm(gitFields))
+	fields("task.resources.", mapForm(resourceFields))
 	fields("dag.schedule.", mapForm(scheduleFields))
 	check("dag.triggers.file_arrival", "type", "value")
 	check("dag.triggers.webhook", "type", "value")

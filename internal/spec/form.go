@@ -24,15 +24,11 @@ func FormOf(kind Kind) Form {
 	}
 }
 
-// mapForm is the form of a map with the fields of a table. A field that this version does not read is none of
-// it. One without a value is like one that is not there.
+// mapForm is the form of a map with the fields of a table. One without a value is like one that is not there.
 func mapForm[T any](fields []field[T]) Form {
 	properties, required := make(map[string]any), []string{}
 	for i := range fields {
 		known := &fields[i]
-		if known.read == nil {
-			continue
-		}
 		form := maps.Clone(known.form)
 		form["description"] = known.about
 		if known.required {

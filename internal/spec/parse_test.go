@@ -337,21 +337,6 @@ func TestBadDefinitions(t *testing.T) {
 	}
 }
 
-// TestFieldsOfLaterVersions refuses all that the language has and this version does not run.
-func TestFieldsOfLaterVersions(t *testing.T) {
-	t.Parallel()
-	check := func(kind Kind, before string, names ...string) {
-		for _, name := range names {
-			_, problems := Parse(kind, "f.yaml", []byte(before+name+": 1\n"), Defaults{})
-			want := []string{fmt.Sprintf("f.yaml:3:1: %s is not supported by this version yet", name)}
-			if diff := cmp.Diff(want, problemTexts(problems)); diff != "" {
-				t.Error(diff)
-			}
-		}
-	}
-	check(KindTask, "id: a\ncommand: x\n", "resources")
-}
-
 func TestGoodDefinitionsBesideBrokenOnes(t *testing.T) {
 	t.Parallel()
 	definitions, problems := Parse(KindTask, "f.yaml", []byte("- {id: a, command: x}\n- {id: b, priority: 9, command: x}\n- {id: c, command: x}\n"), Defaults{})

@@ -193,6 +193,7 @@ func (c *Catalog) fillSpec(spec *workflow.TaskSpec, task *workflow.Task, set str
 		Command:         task.Command,
 		Queue:           task.Queue,
 		Requires:        task.Requires,
+		Resources:       task.Resources,
 		Priority:        task.Priority,
 		TimeoutSeconds:  task.TimeoutSeconds,
 		Retries:         task.Retries,

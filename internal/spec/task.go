@@ -124,7 +124,12 @@ var taskFields = []field[taskDraft]{
 		read:  readRetries,
 		give:  func(from, to *taskDraft) { to.Retries = from.Retries },
 	},
-	{name: "resources"},
+	{
+		name: "resources", form: mapForm(resourceFields),
+		about: "What the task sets aside on its agent while it runs. It starts only where that is free; it is no limit to what it uses.",
+		read:  func(v value, t *taskDraft) { readFields(v, "request for resources", resourceFields, &t.Resources) },
+		give:  func(from, to *taskDraft) { to.Resources = from.Resources },
+	},
 	{
 		name: "git", form: mapForm(gitFields), about: "The repository whose files the command finds in its working directory.",
 		read: readGit,
@@ -162,6 +167,28 @@ var approvalFields = []field[workflow.Approval]{
 	{
 		name: "timeout_seconds", form: secondsForm(), about: "How long to wait; then the task fails. 0, the default, waits for ever.",
 		read: func(v value, a *workflow.Approval) { a.TimeoutSeconds = v.seconds() },
+	},
+}
+
+var resourceFields = []field[workflow.Resources]{
+	{
+		name: "cpu", form: Form{"type": "number", "minimum": 0, "maximum": workflow.MaxCores}.with(Form{"default": 0}),
+		about: "Processor cores, with up to three digits after the point: 0.5.",
+		read:  func(v value, r *workflow.Resources) { r.CPU = v.cores() },
+	},
+	{
+		name: "memory_mb", form: integerForm(0, workflow.MaxMegabytes).with(Form{"default": 0}), about: "Memory, in MB.",
+		read: func(v value, r *workflow.Resources) { r.MemoryMB = v.integer(0, workflow.MaxMegabytes) },
+	},
+	{
+		name: "gpu", form: integerForm(0, workflow.MaxGPUs).with(Form{"default": 0}),
+		about: "Graphics processors, which no other task gets meanwhile: their numbers are in $CUDA_VISIBLE_DEVICES.",
+		read:  func(v value, r *workflow.Resources) { r.GPU = v.integer(0, workflow.MaxGPUs) },
+	},
+	{
+		name: "disk_mb", form: integerForm(0, workflow.MaxMegabytes).with(Form{"default": 0}),
+		about: "Space on the file system of the task's working directory, in MB.",
+		read:  func(v value, r *workflow.Resources) { r.DiskMB = v.integer(0, workflow.MaxMegabytes) },
 	},
 }
 

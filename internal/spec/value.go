@@ -283,6 +283,29 @@ func (v value) seconds() float64 {
 	return math.Abs(number) // -0 is 0
 }
 
+// cores is a number of processor cores.
+func (v value) cores() workflow.Cores {
+	found, text := textScalar, ""
+	if v.node.Kind == yaml.ScalarNode {
+		found, text = scalarOf(v.node)
+	}
+	if found != numberScalar {
+		v.wrong("a number of cores")
+		return 0
+	}
+	number, err := strconv.ParseFloat(text, 64)
+	switch cores := workflow.Cores(math.Round(number * float64(workflow.Core))); {
+	case err != nil || number < 0 || number > workflow.MaxCores:
+		v.problem("%s must be from 0 to %d cores, not %s", v.what, workflow.MaxCores, cut(text))
+		return 0
+	case float64(cores)/float64(workflow.Core) != number:
+		v.problem("%s must have at most three digits after the point, not %s", v.what, cut(text))
+		return 0
+	default:
+		return cores
+	}
+}
+
 // items calls read for each value of a list.
 func (v value) items(read func(item value)) {
 	if v.node.Kind != yaml.SequenceNode {

@@ -103,6 +103,7 @@ type Task struct {
 	// TimeoutSeconds bounds one attempt; 0 means the agent's default.
 	TimeoutSeconds float64           `json:"timeout_seconds,omitempty"`
 	Retries        Retries           `json:"retries,omitzero"`
+	Resources      Resources         `json:"resources,omitzero"`
 	Env            map[string]string `json:"env,omitempty"`
 	// ParameterSets are ids, applied in order.
 	ParameterSets   []string    `json:"parameter_sets,omitempty"`

@@ -11,9 +11,11 @@ type Scheduling struct {
 	Spec     Hash
 	Queue    string
 	Requires []string
-	Priority int
-	Retries  Retries
-	Rule     TriggerRule // never empty
+	// Resources are what an agent sets aside for it.
+	Resources Resources
+	Priority  int
+	Retries   Retries
+	Rule      TriggerRule // never empty
 	// EvaluationPoint tells that the task's result decides what goes on.
 	EvaluationPoint bool
 	// Group marks the node that stands for the items of a task; Unexpanded one whose items are not known yet. Item marks
@@ -29,7 +31,7 @@ type Scheduling struct {
 // SchedulingOf is the part of spec that a writer needs; hash is the spec's.
 func SchedulingOf(spec *TaskSpec, hash Hash) Scheduling {
 	scheduling := Scheduling{
-		Spec: hash, Queue: spec.Queue, Requires: spec.Requires, Priority: spec.Priority, Retries: spec.Retries,
+		Spec: hash, Queue: spec.Queue, Requires: spec.Requires, Resources: spec.Resources, Priority: spec.Priority, Retries: spec.Retries,
 		Rule: cmp.Or(spec.TriggerRule, RuleAllSuccess), EvaluationPoint: spec.EvaluationPoint, Group: spec.ForEach != nil, Item: spec.Item != nil,
 	}
 	if spec.ForEach != nil {

@@ -17,6 +17,7 @@ type TaskSpec struct {
 	// TimeoutSeconds bounds one attempt; 0 means the agent's default.
 	TimeoutSeconds float64           `json:"timeout_seconds,omitempty"`
 	Retries        Retries           `json:"retries,omitzero"`
+	Resources      Resources         `json:"resources,omitzero"`
 	Parameters     map[string]Value  `json:"parameters,omitempty"`
 	Env            map[string]string `json:"env,omitempty"`
 	// Variant is the parameter set of the dependency that asked for the task; empty for none. Its values

@@ -199,7 +199,7 @@ func TestUnknownFields(t *testing.T) {
 	t.Parallel()
 	for text, kind := range map[string]spec.Kind{
 		"{id: a, command: x, comand: y}":                          spec.KindTask,
-		"{id: a, command: x, resources: {cpu: 1}}":                spec.KindTask,
+		"{id: a, command: x, resources: {cpus: 1}}":               spec.KindTask,
 		"{id: a, command: x, parameters: {K: {defaultt: 1}}}":     spec.KindTask,
 		"{id: a, command: x, approval: {role: [a]}}":              spec.KindTask,
 		"{id: a, command: x, retries: {delay: 1}}":                spec.KindTask,
