@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -20,9 +21,11 @@ type Definition struct {
 
 	// File is where the definition was read; empty when it was not.
 	File string
-	// Broken tells that its own text has problems. Only Kind, ID and File of a
-	// broken definition mean anything: they let others know that there is one.
+	// Broken tells that its own text has problems. Kind, ID and File of a broken definition let others know that
+	// there is one; what else could be read of it is checked, so that all problems are told at once, and no more.
 	Broken bool
+	// Reason is what is wrong with a broken definition, for people who want to use it; it may be empty.
+	Reason string
 
 	at *places // in File; nil when it was not read from one
 }
@@ -38,6 +41,7 @@ type places struct {
 	entries      []places
 	groups       []places         // of DAGs in a DAG
 	parameters   map[string]place // of a DAG's entry
+	references   []reference      // in values
 }
 
 var noPlaces places
@@ -84,6 +88,10 @@ func (p *places) entry(i int) *places {
 // stored as text or bytes; jsonb would rewrite them.
 func (d *Definition) Encode() []byte {
 	var content any
+	if d.Broken {
+		body, _ := json.Marshal(brokenDefinition{d.Reason, d.ID}) // two texts
+		return body
+	}
 	switch d.Kind {
 	case KindTask:
 		content = d.Task
@@ -102,10 +110,33 @@ func (d *Definition) Encode() []byte {
 	return body
 }
 
+// brokenDefinition is what is stored of a broken definition: enough for who wants to use it to be told why not.
+// No other body begins with its first field.
+type brokenDefinition struct {
+	Broken string `json:"broken"`
+	ID     string `json:"id"`
+}
+
+var brokenBody = []byte(`{"broken":`)
+
+// brokenMessage says that the definition cannot be used, and why.
+func (d *Definition) brokenMessage() string {
+	if d.Reason == "" {
+		return fmt.Sprintf("the definition of %s %q has problems", d.Kind.noun(), d.ID)
+	}
+	return fmt.Sprintf("%s %q cannot be used, since its definition has a problem: %s", d.Kind.noun(), d.ID, d.Reason)
+}
+
 // Decode is the inverse of Encode, but for the definition's place in a file.
 func Decode(kind Kind, body []byte) (Definition, error) {
 	definition := Definition{Kind: kind}
 	var err error
+	if bytes.HasPrefix(body, brokenBody) {
+		var broken brokenDefinition
+		err = json.Unmarshal(body, &broken)
+		definition.ID, definition.Reason, definition.Broken = broken.ID, broken.Broken, true
+		return definition.valid(err)
+	}
 	switch kind {
 	case KindTask:
 		definition.Task = new(workflow.Task)
@@ -126,11 +157,16 @@ func Decode(kind Kind, body []byte) (Definition, error) {
 	default:
 		return Definition{}, fmt.Errorf("decode a definition: unknown kind %q", kind)
 	}
+	return definition.valid(err)
+}
+
+// valid is the definition as Decode gives it after an error of reading it, or none.
+func (d Definition) valid(err error) (Definition, error) {
 	if err != nil {
-		return Definition{}, fmt.Errorf("decode a %s: %w", kind.noun(), err)
+		return Definition{}, fmt.Errorf("decode a %s: %w", d.Kind.noun(), err)
 	}
-	if !workflow.ValidID(definition.ID) {
-		return Definition{}, fmt.Errorf("decode a %s: %q is no valid id", kind.noun(), definition.ID)
+	if !workflow.ValidID(d.ID) {
+		return Definition{}, fmt.Errorf("decode a %s: %q is no valid id", d.Kind.noun(), d.ID)
 	}
-	return definition, nil
+	return d, nil
 }

@@ -22,6 +22,8 @@ type scope struct {
 	// exists tells whether there is a task of this name. Where it is given, the run is being made: what can't
 	// be told yet is left, and only checked.
 	exists func(name string) bool
+	// near gives the names of tasks that are like one that does not exist. It goes with exists.
+	near func(name string) []string
 
 	bindings map[string]*binding
 	stack    []*binding // under way

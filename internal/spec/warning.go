@@ -39,6 +39,8 @@ func (c *Catalog) Warnings() []Problem {
 			}
 		}
 	}
+	c.warnNames(warn)
+	c.warnSchedules(warn)
 	sortProblems(all)
 	return all
 }

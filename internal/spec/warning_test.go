@@ -30,7 +30,35 @@ func TestWarnings(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("warnings %q, wanted %q", got, want)
 	}
-	if len(c.Problems()) != 1 {
-		t.Errorf("problems %v", c.Problems())
+	if problems := c.Problems(); len(problems) != 1 {
+		t.Errorf("problems %v", problems)
+	}
+}
+
+// TestWarningsOfReferences: what a run may be given, but as a rule is not.
+func TestWarningsOfReferences(t *testing.T) {
+	t.Parallel()
+	c := catalogOf(t, `
+- {id: a, command: x, parameters: {A: "${REGION} ${REGON} ${ITEM} ${DATE} ${B-C}", B: {sensitive: true, default: "${HIDDEN}"}}}
+- {id: withheld, command: x, dependencies: [nothing], env: {C: "${NONE}"}}
+- {id: dated, command: x, env: {D: "${LOGICAL_DATE}"}}
+- {id: required, command: x, parameters: {R: {required: true}}}
+`, `
+- {id: by_time, schedule: {cron: "@daily"}, tasks: [{id: dated}, {id: required}]}
+- {id: by_hand, tasks: [{id: required}]}
+- {id: good, context: c, schedule: {cron: "@daily"}, tasks: [{id: dated}]}
+`, `{id: c, variables: {REGION: eu}}`)
+	var got []string
+	for _, warning := range c.Warnings() {
+		got = append(got, warning.Error())
+	}
+	want := []string{
+		`dags.yaml:2:8: DAG "by_time" cannot run by its schedule: task "required": no value for the required parameter R: give it with --param required.R=VALUE`,
+		`tasks.yaml:2:39: no definition has a value for ${REGON}, to which the value of A refers: did you mean "REGION"?`,
+		`tasks.yaml:2:39: no definition has a value for ${B-C}, to which the value of A refers`,
+		`tasks.yaml:3:64: no definition has a value for ${NONE}, to which the value of C refers`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("warnings %q, wanted %q", got, want)
 	}
 }
