@@ -48,7 +48,7 @@ func (p *program) validate(settings *config.Config, paths []string) error {
 			all = append(all, definition)
 		}
 	}
-	catalog := spec.NewCatalog(all, spec.CatalogOptions{Queues: declaredQueues(settings)})
+	catalog := spec.NewCatalog(all, spec.CatalogOptions{Queues: declaredQueues(settings), DefaultContext: settings.DefaultContext})
 	others := func(problem spec.Problem) bool { return !ours[absolute(problem.File)] }
 	r := report{
 		problems: append(problems, slices.DeleteFunc(slices.Clone(catalog.Problems()), others)...),

@@ -119,6 +119,9 @@ type brokenDefinition struct {
 
 var brokenBody = []byte(`{"broken":`)
 
+// IsBroken tells whether a body is what Encode gives of a broken definition.
+func IsBroken(body []byte) bool { return bytes.HasPrefix(body, brokenBody) }
+
 // brokenMessage says that the definition cannot be used, and why.
 func (d *Definition) brokenMessage() string {
 	if d.Reason == "" {
@@ -131,7 +134,7 @@ func (d *Definition) brokenMessage() string {
 func Decode(kind Kind, body []byte) (Definition, error) {
 	definition := Definition{Kind: kind}
 	var err error
-	if bytes.HasPrefix(body, brokenBody) {
+	if IsBroken(body) {
 		var broken brokenDefinition
 		err = json.Unmarshal(body, &broken)
 		definition.ID, definition.Reason, definition.Broken = broken.ID, broken.Broken, true
