@@ -141,7 +141,7 @@ func (p *program) ended(ctx context.Context, service api.Service, run *api.Run) 
 
 func (p *program) showFailure(ctx context.Context, service api.Service, run *api.Run, task *api.Task) error {
 	p.talk("")
-	p.talk("%s %s: %s", p.paint(p.err, red, taskLooks[task.Status].mark), p.paint(p.err, bold, task.ID), p.printed(why(task)))
+	p.talk("%s %s: %s", p.paint(p.err, red, taskLooks[task.Status].mark), p.paint(p.err, bold, task.ID), p.printed(task.Why()))
 	logs, err := service.Logs(ctx, task.TaskRunID, &api.LogQuery{Tail: failedLines})
 	if err != nil {
 		return err
@@ -254,7 +254,9 @@ func (t *transitions) show(run *api.Run, now time.Time) {
 		}
 		seen = append(seen, one)
 	}
-	slices.SortStableFunc(seen, func(a, b transition) int { return a.at.Compare(b.at) })
+	// In a second, which is what is shown, they stand in the order of the run, where a task comes after those it waits for.
+	second := func(one transition) time.Time { return one.at.Truncate(time.Second) }
+	slices.SortStableFunc(seen, func(a, b transition) int { return second(a).Compare(second(b)) })
 	for i := range seen {
 		t.line(&seen[i])
 	}
@@ -276,7 +278,7 @@ func reasonShown(task *api.Task) string {
 	if task.Status == workflow.TaskCompleted && task.Cause != workflow.CauseKept.String() {
 		return ""
 	}
-	return why(task)
+	return task.Why()
 }
 
 func (t *transitions) close() {}
