@@ -105,7 +105,7 @@ func (p *program) flagError(command *cobra.Command, err error) error {
 	}
 	message := fmt.Sprintf("unknown flag --%s", unknown.GetSpecifiedName())
 	var names []string
-	serves := command.Name() == "serve" || !command.HasParent()
+	serves := command.Name() == "serve" || command.Name() == "verify-config" || !command.HasParent()
 	command.Flags().VisitAll(func(flag *pflag.Flag) {
 		if _, key := p.hidden[flag.Name]; !key || serves || forCommands(flag.Name) {
 			names = append(names, flag.Name)

@@ -98,8 +98,7 @@ func rowOf(task *api.Task, now time.Time) taskRow {
 	if task.Attempt > 0 {
 		row.LogURL = "/task-runs/" + url.PathEscape(task.TaskRunID) + "/log"
 	}
-	switch {
-	case task.DurationSeconds != nil || task.Status == workflow.TaskRunning:
+	if task.DurationSeconds != nil || task.Status == workflow.TaskRunning {
 		row.Duration = lasted(task.DurationSeconds, task.StartTime, now)
 	}
 	return row

@@ -88,10 +88,6 @@ func (p *places) entry(i int) *places {
 // stored as text or bytes; jsonb would rewrite them.
 func (d *Definition) Encode() []byte {
 	var content any
-	if d.Broken {
-		body, _ := json.Marshal(brokenDefinition{d.Reason, d.ID}) // two texts
-		return body
-	}
 	switch d.Kind {
 	case KindTask:
 		content = d.Task
@@ -102,6 +98,9 @@ func (d *Definition) Encode() []byte {
 	case KindParameterSet:
 		content = d.ParameterSet
 	default: // no such definition is read
+	}
+	if d.Broken {
+		content = brokenDefinition{d.Reason, d.ID}
 	}
 	body, err := json.Marshal(content)
 	if err != nil {

@@ -42,7 +42,7 @@ func Parse(kind Kind, file string, data []byte, defaults Defaults) ([]Definition
 		return nil, r.problems
 	}
 	definitions, whole := r.documents(kind, data, 0)
-	if !whole && !directive.Match(data) {
+	if !whole && !directive.Match(data) && bytes.Count(data, []byte("\n---")) <= maxDocuments {
 		r = &reader{file: file, defaults: defaults}
 		definitions = nil
 		for start, line := 0, 0; start < len(data) && !r.stopped; {
@@ -59,6 +59,9 @@ func Parse(kind Kind, file string, data []byte, defaults Defaults) ([]Definition
 	sortProblems(r.problems)
 	return definitions, r.problems
 }
+
+// maxDocuments bounds the documents that are looked at one by one where a file is broken: each costs a reader.
+const maxDocuments = 10_000
 
 // directive is a line that says something of the document after it, which must then be read with it.
 var directive = regexp.MustCompile(`(?m)^%`)
@@ -119,29 +122,30 @@ var (
 	itemID  = regexp.MustCompile(`^- *(?:\{ *)?id *: *["']?([A-Za-z0-9_.-]{1,200})["']? *(?:[,}#].*)?$`)
 )
 
-// salvage finds the ids in a document that could not be read, so that they are not taken for unknown: that of the
-// one definition, else those of the definitions in a list.
+// salvage finds the ids in a document that could not be read, so that they are not taken for unknown: those of
+// a list of definitions, or that of the one definition.
 func (r *reader) salvage(kind Kind, data []byte, line int) (definitions []Definition) {
-	for _, pattern := range []*regexp.Regexp{wholeID, itemID} {
-		at := line
-		for text := range bytes.Lines(data) {
-			at++
-			own := bytes.TrimPrefix(text, []byte("--- "))
-			mark := len(text) - len(own)
-			text = bytes.TrimRight(own, " \t\r\n")
-			found := pattern.FindSubmatchIndex(text)
-			if found == nil {
-				continue
-			}
-			definition := Definition{
-				Kind: kind, ID: string(text[found[2]:found[3]]), File: r.file, Broken: true,
-				at: &places{id: place{int32(at), int32(mark + found[2] + 1)}}, //nolint:gosec // files are bounded
-			}
-			if definitions = append(definitions, definition); pattern == wholeID {
-				break
+	pattern := wholeID
+	begun := false
+	for text := range bytes.Lines(data) {
+		line++
+		own := bytes.TrimPrefix(text, []byte("--- "))
+		mark := len(text) - len(own)
+		text = bytes.TrimRight(own, " \t\r\n")
+		if !begun && len(text) > 0 && text[0] != '#' && !bytes.Equal(text, []byte("---")) {
+			if begun = true; text[0] == '-' {
+				pattern = itemID
 			}
 		}
-		if len(definitions) > 0 {
+		found := pattern.FindSubmatchIndex(text)
+		if found == nil {
+			continue
+		}
+		definitions = append(definitions, Definition{
+			Kind: kind, ID: string(text[found[2]:found[3]]), File: r.file, Broken: true,
+			at: &places{id: place{int32(line), int32(mark + found[2] + 1)}}, //nolint:gosec // files are bounded
+		})
+		if pattern == wholeID {
 			break
 		}
 	}

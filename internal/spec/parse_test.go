@@ -382,6 +382,8 @@ func TestBrokenDocuments(t *testing.T) {
 		"id: one\ncommand: x\n--- {id: two, command: [}\n":                 {"one", "two broken 3:10"},
 		"- id: one\n  command: x\n- {id: two, dependencies: [}\n":          {"one broken 1:7", "two broken 3:8"},
 		"id: dag\ntasks:\n- id: task\n  name: [\n---\nid: two\ncommand: x": {"dag broken 1:5", "two"},
+		"id: [x\ntasks:\n- id: task\n---\nid: two\ncommand: x":             {"two"},
+		"# a list\n---\n- id: one\n  name: [\n- id: two\n":                 {"one broken 3:7", "two broken 5:7"},
 		"tasks: [\n---\n{id: two, command: x}\n":                           {"two"},
 		"%YAML 1.2\n---\nid: one\ncommand: [\n":                            nil,
 	} {
