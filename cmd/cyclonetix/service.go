@@ -75,6 +75,9 @@ func (p *program) database(settings *config.Config) (url string, running discove
 // explainOther says how to reach a server of another cluster.
 func explainOther(other *discovery.OtherClusterError) error {
 	found := other.Found[0].ClusterID
+	if len(other.Found) > 1 {
+		return withHint(other, "to work with one of them, give --cluster-id, or set cluster_id in the configuration; `cyclonetix serve` starts one of cluster %s", other.Wanted)
+	}
 	return withHint(other, "to work with it, give --cluster-id %s, or set cluster_id: %s in the configuration; `cyclonetix serve` starts one of cluster %s", found, found, other.Wanted)
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -166,6 +167,56 @@ func (c *Catalog) warnSchedules(warn func(d *Definition, at place, hint, format 
 			warn(d, d.at.id, "a run by its schedule has the values of the definitions alone", "DAG %q cannot run by its schedule: %v", d.ID, err)
 		}
 	}
+}
+
+// warnCycles tells values of one definition, and of the contexts under it, that refer to each other in a circle. Whoever
+// starts a run may give one of them another value, so this is no problem.
+func (c *Catalog) warnCycles(warn func(d *Definition, at place, hint, format string, arguments ...any)) {
+	for _, kind := range Kinds {
+		s := c.shelf(kind)
+		for n := range s.definitions {
+			if d := &s.definitions[n]; len(d.places().references) > 0 {
+				if cycle := c.valueCycle(d); cycle != nil {
+					warn(d, d.places().references[0].at, "a run must be given another value for one of them", "%s %q: %v", kind.noun(), d.ID, cycle)
+				}
+			}
+		}
+	}
+}
+
+// valueCycle finds a circle in the values of a definition, or nil.
+func (c *Catalog) valueCycle(d *Definition) error {
+	var spec workflow.TaskSpec
+	var values workflow.RunValues
+	switch {
+	case d.Task != nil:
+		c.fillSpec(&spec, d.Task, "", nil)
+	case d.Context != nil:
+		values.Variables, _ = c.contextVariables(d.ID) // what is wrong with the context was told
+	case d.ParameterSet != nil:
+		values.Variables = d.ParameterSet.Parameters
+	case d.DAG != nil:
+		under, _ := c.contextVariables(d.DAG.Context) // likewise
+		values.Variables = mergeMaps(under, d.DAG.Variables)
+	}
+	fresh := func() *scope {
+		s := newScope(&spec, &values, Lookups{})
+		s.exists = func(string) bool { return true } // others are told elsewhere
+		return s
+	}
+	s, failed := fresh(), 0
+	for _, name := range slices.Sorted(maps.Keys(s.bindings)) {
+		err := s.resolve(s.bindings[name])
+		switch {
+		case errors.Is(err, errValueCycle):
+			return err
+		case err != nil && failed == maxFaults:
+			return nil // there is enough to mend first
+		case err != nil:
+			s, failed = fresh(), failed+1 // what failed is half done
+		}
+	}
+	return nil
 }
 
 // valueNames are the names of all values that definitions have, and of macros.

@@ -113,8 +113,10 @@ func (s *scope) cycle(b *binding) error {
 		path.WriteString(member.name)
 		path.WriteString(" -> ")
 	}
-	return fmt.Errorf("values refer to each other in a cycle: %s%s", path.String(), b.name)
+	return fmt.Errorf("%w: %s%s", errValueCycle, path.String(), b.name)
 }
+
+var errValueCycle = errors.New("values refer to each other in a cycle")
 
 // content resolves the references in decoded JSON. What a reference stands for is in the result as json.RawMessage.
 func (s *scope) content(b *binding, content any) (any, error) {

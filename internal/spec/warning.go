@@ -41,6 +41,7 @@ func (c *Catalog) Warnings() []Problem {
 	}
 	c.warnNames(warn)
 	c.warnSchedules(warn)
+	c.warnCycles(warn)
 	sortProblems(all)
 	return all
 }
