@@ -60,7 +60,10 @@ func (s *stack) findDatabase(ctx context.Context) error {
 	}
 	if !s.roles.orchestrator {
 		running, err := discovery.Find(s.settings.ClusterID)
+		other, ofOther := errors.AsType[*discovery.OtherClusterError](err)
 		switch {
+		case ofOther:
+			return explainOther(other)
 		case err != nil:
 			return withHint(errors.New("no server runs on this machine, and no database is configured"),
 				"start `cyclonetix serve --orchestrator --ui` first, or give --backend-url URL")

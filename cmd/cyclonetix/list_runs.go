@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -79,12 +80,16 @@ func newestRuns(ctx context.Context, service api.Service, query api.RunQuery, li
 	}
 }
 
+// logicalDateColumn is where the date that a run is for stands, in a list that has one.
+const logicalDateColumn = 2
+
 func (p *program) writeRuns(list *api.RunList) {
 	if len(list.Runs) == 0 {
 		p.talk("no run fits; `cyclonetix schedule-task TASK` starts one, `cyclonetix list-tasks` shows the tasks")
 		return
 	}
 	now := time.Now()
+	dated := slices.ContainsFunc(list.Runs, func(run api.Run) bool { return !run.LogicalDate.IsZero() })
 	rows := make([][]cell, len(list.Runs))
 	for i := range list.Runs {
 		run := &list.Runs[i]
@@ -92,8 +97,15 @@ func (p *program) writeRuns(list *api.RunList) {
 			text(run.RunID), text(run.DAGID), runStatus(run.Status), text(progress(run)),
 			text(ago(run.CreatedTime, now)), text(span(run.StartTime, run.EndTime, now)),
 		}
+		if dated {
+			rows[i] = slices.Insert(rows[i], logicalDateColumn, text(logicalDate(run)))
+		}
 	}
-	p.writeTable([]column{{title: "RUN"}, {title: "DAG"}, {title: "STATUS"}, {title: "TASKS"}, {title: "CREATED"}, {"DURATION", true}}, rows)
+	columns := []column{{title: "RUN"}, {title: "DAG"}, {title: "STATUS"}, {title: "TASKS"}, {title: "CREATED"}, {"DURATION", true}}
+	if dated {
+		columns = slices.Insert(columns, logicalDateColumn, column{title: "FOR"})
+	}
+	p.writeTable(columns, rows)
 	if list.Total > len(list.Runs) {
 		more := ""
 		if !list.TotalExact {

@@ -69,6 +69,7 @@ type logReader struct {
 	follow  bool
 	places  map[string]*logState // by task run
 	printed bool
+	missed  bool // there was no answer, and that was told
 }
 
 // logState is how much of a task run's log was printed.
@@ -79,34 +80,60 @@ type logState struct {
 	open    bool // the last line printed has no end yet
 }
 
+// read prints until there is no more, or, when it follows, until all has ended. A server that does not answer for a
+// while is asked again then; each log goes on where it was.
 func (r *logReader) read(ctx context.Context) error {
+	var lastAnswer time.Time
 	for {
 		begin := time.Now()
-		run, err := r.service.Run(ctx, r.run, api.Include{Tasks: true})
-		if err != nil {
-			return err
-		}
-		tasks, err := r.chosen(run)
-		if err != nil {
-			return err
-		}
-		ended := true
-		for i := range tasks {
-			if err := r.print(ctx, &tasks[i]); err != nil {
-				return err
-			}
-			ended = ended && tasks[i].Status.Ended()
-		}
-		if ended || !r.follow {
+		ended, err := r.look(ctx)
+		switch {
+		case err == nil && (ended || !r.follow):
 			if !r.printed && r.format != formatJSON {
 				r.talk("nothing was printed")
 			}
 			return nil
+		case err == nil:
+			lastAnswer, r.missed = begin, false
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !r.follow || !unanswered(err) || lastAnswer.IsZero() || begin.Sub(lastAnswer) > patience:
+			return err
+		default:
+			r.silent()
 		}
 		if !sleep(ctx, restAfter(time.Since(begin), logPause)) {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// silent tells, once each time, that there is no answer.
+func (r *logReader) silent() {
+	if !r.missed {
+		r.talk("%s", noAnswer)
+	}
+	r.missed = true
+}
+
+// look prints what is new, and tells whether all has ended.
+func (r *logReader) look(ctx context.Context) (ended bool, err error) {
+	run, err := lookAt(ctx, r.service, r.run, r.silent)
+	if err != nil {
+		return false, err
+	}
+	tasks, err := r.chosen(run)
+	if err != nil {
+		return false, err
+	}
+	ended = true
+	for i := range tasks {
+		if err := r.print(ctx, &tasks[i]); err != nil {
+			return false, err
+		}
+		ended = ended && tasks[i].Status.Ended()
+	}
+	return ended, nil
 }
 
 func (r *logReader) chosen(run *api.Run) ([]api.Task, error) {

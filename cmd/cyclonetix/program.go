@@ -105,11 +105,22 @@ func (p *program) flagError(command *cobra.Command, err error) error {
 	}
 	message := fmt.Sprintf("unknown flag --%s", unknown.GetSpecifiedName())
 	var names []string
-	command.Flags().VisitAll(func(flag *pflag.Flag) { names = append(names, flag.Name) })
+	serves := command.Name() == "serve" || command.Name() == "verify-config" || !command.HasParent()
+	command.Flags().VisitAll(func(flag *pflag.Flag) {
+		if _, key := p.hidden[flag.Name]; !key || serves || forCommands(flag.Name) {
+			names = append(names, flag.Name)
+		}
+	})
 	if near := nearest.Name(unknown.GetSpecifiedName(), slices.Values(names)); near != "" {
 		message += fmt.Sprintf(": did you mean --%s?", near)
 	}
 	return &usageError{message, command.CommandPath()}
+}
+
+// forCommands tells whether a key of the configuration means something to a command that is no server: where the backend
+// is, and the definitions.
+func forCommands(key string) bool {
+	return strings.HasPrefix(key, "backend") || strings.HasPrefix(key, "postgresql-") || strings.HasSuffix(key, "-directory") || key == "cluster-id"
 }
 
 // noCommand is for the program without a command: what stands there would be an unknown one.

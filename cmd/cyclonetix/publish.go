@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -77,9 +79,8 @@ func (p *publisher) watch(ctx context.Context) {
 type key struct{ kind, id string }
 
 // publish makes what the directories hold the current definitions, and the queues of the configuration those that
-// may be named. A definition that has a problem keeps its
-// last good version. Where it has none, it is published as it is when the problem lies between
-// definitions, so that whoever wants to run it is told; but not with a queue that nobody declared.
+// may be named. A definition that has a problem keeps its last good version. Where it has none, it is published as
+// broken, so that whoever wants to run it is told what is wrong, and where.
 func (p *publisher) publish(ctx context.Context) error {
 	p.publishing.Lock()
 	defer p.publishing.Unlock()
@@ -92,21 +93,19 @@ func (p *publisher) publish(ctx context.Context) error {
 		return err
 	}
 	unchecked := spec.NewCatalog(set.Definitions, spec.CatalogOptions{})
-	catalog := spec.NewCatalog(set.Definitions, spec.CatalogOptions{Queues: queues})
-	p.tell(append(problems, catalog.Problems()...))
+	catalog := spec.NewCatalog(set.Definitions, spec.CatalogOptions{Queues: queues, DefaultContext: p.declares.DefaultContext})
+	problems = append(problems, catalog.Problems()...)
+	p.tell(problems)
 	p.warn(catalog.Warnings())
 
 	var current []engine.Definition
-	withheld, entangled := map[key]bool{}, map[key]bool{}
+	withheld := map[key]bool{}
 	for _, kind := range spec.Kinds {
 		for definition := range catalog.Definitions(kind) {
 			current = append(current, stored(definition))
 		}
 		for _, id := range catalog.Withheld(kind) {
 			withheld[key{string(kind), id}] = true
-		}
-		for _, id := range unchecked.Withheld(kind) {
-			entangled[key{string(kind), id}] = true
 		}
 	}
 	if len(withheld) > 0 || set.Partial {
@@ -116,15 +115,9 @@ func (p *publisher) publish(ctx context.Context) error {
 		}
 		current = append(current, kept...)
 		for _, definition := range kept {
-			delete(entangled, key{definition.Kind, definition.ID})
+			delete(withheld, key{definition.Kind, definition.ID})
 		}
-		for i := range set.Definitions {
-			definition := &set.Definitions[i]
-			if at := (key{string(definition.Kind), definition.ID}); entangled[at] && !definition.Broken {
-				current = append(current, stored(definition))
-				delete(entangled, at) // one of two with the same id
-			}
-		}
+		current = append(current, broken(withheld, problems)...)
 	}
 	revision, changed, err := p.backend.Publish(ctx, current, p.source)
 	if err != nil {
@@ -150,6 +143,32 @@ func (p *publisher) publish(ctx context.Context) error {
 
 func stored(definition *spec.Definition) engine.Definition {
 	return engine.Definition{Kind: string(definition.Kind), ID: definition.ID, Body: definition.Encode()}
+}
+
+// broken are definitions as they are stored for want of a good version: each says what is wrong.
+func broken(withheld map[key]bool, problems []spec.Problem) (definitions []engine.Definition) {
+	reasons, more := map[key]string{}, map[key]int{}
+	for i := range problems {
+		at := key{string(problems[i].Kind), problems[i].ID}
+		if !withheld[at] {
+			continue
+		}
+		if reasons[at] == "" {
+			reasons[at] = problems[i].Error()
+		} else {
+			more[at]++
+		}
+	}
+	for _, at := range slices.SortedFunc(maps.Keys(withheld), func(a, b key) int {
+		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.id, b.id))
+	}) {
+		reason := reasons[at]
+		if more[at] > 0 {
+			reason += " (and " + count(more[at], "more problem") + ")"
+		}
+		definitions = append(definitions, stored(&spec.Definition{Kind: spec.Kind(at.kind), ID: at.id, Broken: true, Reason: reason}))
+	}
+	return definitions
 }
 
 // declared are the queues that tasks may name: those of the configuration, and those of registered agents.
@@ -183,7 +202,7 @@ func (p *publisher) lastGood(ctx context.Context, current []engine.Definition, w
 	}
 	return slices.DeleteFunc(before, func(definition engine.Definition) bool {
 		at := key{definition.Kind, definition.ID}
-		return there[at] || !withheld[at] && !partial
+		return there[at] || !withheld[at] && !partial || spec.IsBroken(definition.Body)
 	}), nil
 }
 
@@ -196,13 +215,21 @@ func (p *publisher) tell(problems []spec.Problem) {
 		text := problems[i].Error()
 		now = append(now, text)
 		if !slices.Contains(p.told, text) {
-			p.logger.Warn("a definition has a problem: "+text, "hint", problems[i].Hint)
+			p.logger.Warn("a definition has a problem: "+text, hintAttributes(problems[i].Hint)...)
 		}
 	}
 	if len(now) == 0 && len(p.told) > 0 {
 		p.logger.Info("all problems of definitions are mended")
 	}
 	p.told = now
+}
+
+// hintAttributes are those of a log line about what has a hint, or none.
+func hintAttributes(hint string) []any {
+	if hint == "" {
+		return nil
+	}
+	return []any{"hint", hint}
 }
 
 // warn logs the warnings that were not logged before.
@@ -214,7 +241,7 @@ func (p *publisher) warn(warnings []spec.Problem) {
 		text := warnings[i].Error()
 		now = append(now, text)
 		if !slices.Contains(p.warned, text) {
-			p.logger.Warn("a definition says something in vain: "+text, "hint", warnings[i].Hint)
+			p.logger.Warn("a definition says something that may not be meant: "+text, hintAttributes(warnings[i].Hint)...)
 		}
 	}
 	p.warned = now

@@ -12,6 +12,7 @@ import (
 	"github.com/cyclonetix/cyclonetix/internal/config"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/memory"
+	"github.com/cyclonetix/cyclonetix/internal/spec"
 )
 
 // published is a directory of tasks that is published to a backend in memory.
@@ -67,6 +68,13 @@ func (p *published) expect(want ...string) {
 	for _, definition := range definitions {
 		_, command, _ := strings.Cut(string(definition.Body), `"command":"`)
 		command, _, _ = strings.Cut(command, `"`)
+		if spec.IsBroken(definition.Body) {
+			broken, err := spec.Decode(spec.Kind(definition.Kind), definition.Body)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			command = strings.ReplaceAll(broken.Reason, p.dir+"/", "")
+		}
 		got = append(got, definition.ID+" "+command)
 	}
 	slices.Sort(got)
@@ -105,14 +113,21 @@ func TestPublishKeepsTheLastGoodVersion(t *testing.T) {
 	p.expect("a third", "b third")
 }
 
-// TestPublishWhatIsEntangled publishes what only lacks others, so that running it says what is missing.
-func TestPublishWhatIsEntangled(t *testing.T) {
+// TestPublishWhatIsBroken: who wants to run what has a problem is told which.
+func TestPublishWhatIsBroken(t *testing.T) {
 	t.Parallel()
 	p := publishing(t)
 	p.write("b.yaml", `{id: b, command: one, dependencies: [a]}`)
 	p.write("broken.yaml", `{id: broken, comand: one}`)
-	p.expect("b one")
+	p.write("yaml.yaml", "id: yaml\ncommand: [")
+	p.expect(`b b.yaml:1:38: task "b" depends on unknown task "a"`,
+		`broken broken.yaml:1:1: task "broken" has no command (and 1 more problem)`,
+		`yaml yaml.yaml:2:11: broken YAML: did not find expected node content`)
+	p.write("broken.yaml", `{id: broken, command: [x]}`)
+	p.write("yaml.yaml", "")
 	p.write("a.yaml", `{id: a, command: one}`)
+	p.expect("a one", "b one", "broken broken.yaml:1:23: command must be text, not a list")
+	p.write("broken.yaml", "")
 	p.expect("a one", "b one")
 }
 
@@ -120,7 +135,7 @@ func TestPublishWaitsForAQueue(t *testing.T) {
 	t.Parallel()
 	p := publishing(t)
 	p.write("a.yaml", `{id: a, command: one, queue: gpu}`)
-	p.expect()
+	p.expect(`a a.yaml:1:30: task "a" names queue "gpu", which is not declared`)
 	if !p.waiting {
 		t.Error("the task is not looked at again")
 	}

@@ -59,6 +59,9 @@ func (p *program) database(settings *config.Config) (url string, running discove
 		return settings.BackendURL, running, nil
 	}
 	running, err = discovery.Find(settings.ClusterID)
+	if other, ok := errors.AsType[*discovery.OtherClusterError](err); ok {
+		return "", running, explainOther(other)
+	}
 	if errors.Is(err, discovery.ErrNoServer) {
 		return "", running, withHint(errors.New("no server runs on this machine, and no database is configured"),
 			"start one with `cyclonetix serve`, or give --server URL or --backend-url URL")
@@ -67,6 +70,15 @@ func (p *program) database(settings *config.Config) (url string, running discove
 		return "", running, err
 	}
 	return running.BackendURL, running, nil
+}
+
+// explainOther says how to reach a server of another cluster.
+func explainOther(other *discovery.OtherClusterError) error {
+	found := other.Found[0].ClusterID
+	if len(other.Found) > 1 {
+		return withHint(other, "to work with one of them, give --cluster-id, or set cluster_id in the configuration; `cyclonetix serve` starts one of cluster %s", other.Wanted)
+	}
+	return withHint(other, "to work with it, give --cluster-id %s, or set cluster_id: %s in the configuration; `cyclonetix serve` starts one of cluster %s", found, found, other.Wanted)
 }
 
 // userName is who calls the program, as the runs that they start tell.

@@ -90,10 +90,10 @@ func (p *program) writeHints(run *api.Run) {
 		task := &run.Tasks[i]
 		switch {
 		case waitsForApproval(task):
-			p.talk("%s %s; %s", task.ID, why(task), howToDecide(run, task))
+			p.talk("%s %s; %s", task.ID, task.Why(), howToDecide(run, task))
 		case task.WaitsFor != "" && !told[task.WaitsFor]: // one stands for all that wait for the same
 			told[task.WaitsFor] = true
-			p.talk("%s %s", task.ID, why(task))
+			p.talk("%s %s", task.ID, task.Why())
 		}
 	}
 }
@@ -112,7 +112,7 @@ func (p *program) writeTasks(tasks []api.Task, now time.Time) {
 		task := &tasks[i]
 		rows[i] = []cell{
 			text(task.ID), taskStatus(task.Status), text(attempt(task)), text(ago(task.StartTime, now)),
-			text(span(task.StartTime, task.EndTime, now)), text(task.AgentID), text(why(task)),
+			text(span(task.StartTime, task.EndTime, now)), text(task.AgentID), text(task.Why()),
 		}
 	}
 	p.writeTable([]column{
@@ -126,40 +126,6 @@ func attempt(task *api.Task) string {
 	}
 	return strconv.Itoa(task.Attempt)
 }
-
-// why is the reason of a task run's state, as far as there is one to tell.
-func why(task *api.Task) string {
-	switch {
-	case task.Error != "":
-		return oneLine(task.Error)
-	case task.ExitCode != nil && *task.ExitCode != 0:
-		return fmt.Sprintf("exit code %d", *task.ExitCode)
-	case waitsForApproval(task) && task.Message != "":
-		return "waits for approval: " + oneLine(task.Message)
-	case task.WaitsFor != "":
-		return "waits for " + oneLine(task.WaitsFor)
-	case task.Status == workflow.TaskWaiting:
-		return waits[task.Cause]
-	case task.Status == workflow.TaskUpstreamFailed || task.Status == workflow.TaskCancelled:
-		return "" // the status says it
-	}
-	if words, ok := causes[task.Cause]; ok {
-		return words
-	}
-	return task.Cause
-}
-
-// waits and causes say in words why a task run waits, and why it came to its state, where the cause alone does not.
-var (
-	waits = map[string]string{
-		"": "waits to be tried again", workflow.CauseApproval.String(): "waits for approval", workflow.CausePaused.String(): "the run is paused",
-	}
-	causes = map[string]string{
-		workflow.CauseNotChosen.String(): "not chosen", workflow.CauseTriggerRule.String(): "its trigger rule cannot be met",
-		workflow.CauseKept.String(): "kept from an earlier run", workflow.CauseGroup.String(): "all its items",
-		workflow.CauseSkip.String(): "skipped by hand",
-	}
-)
 
 // completion says in words how many of a run's task runs are completed, and failed.
 func completion(run *api.Run) string {

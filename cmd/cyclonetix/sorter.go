@@ -30,6 +30,7 @@ func absolute(path string) string {
 // sorter knows what files and directories define.
 type sorter struct {
 	configured []configured
+	problems   []spec.Problem // of directories that are taken apart
 }
 
 // configured is a directory of the configuration.
@@ -53,11 +54,13 @@ func newSorter(settings *config.Config) *sorter {
 // sort sorts files and directories by what they define. A directory that holds several kinds is
 // taken apart.
 func (s *sorter) sort(paths []string) (sorted spec.Directories, err error) {
+	var missing []string
 	for _, path := range paths {
 		info, err := os.Stat(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return sorted, fmt.Errorf("there is no file or directory %s", path)
+			missing = append(missing, path)
+			err = nil
 		case err == nil && info.IsDir():
 			err = s.addDirectory(&sorted, path)
 		case err == nil:
@@ -69,6 +72,9 @@ func (s *sorter) sort(paths []string) (sorted spec.Directories, err error) {
 		if err != nil {
 			return sorted, err
 		}
+	}
+	if len(missing) > 0 {
+		return sorted, fmt.Errorf("there is no file or directory %s", strings.Join(missing, ", "))
 	}
 	return sorted, nil
 }
@@ -86,9 +92,18 @@ func (s *sorter) addDirectory(sorted *spec.Directories, path string) error {
 	for _, entry := range entries {
 		inner := filepath.Join(path, entry.Name())
 		extension := filepath.Ext(inner)
+		directory := entry.IsDir()
+		if entry.Type()&fs.ModeSymlink != 0 {
+			info, err := os.Stat(inner)
+			directory = err == nil && info.IsDir()
+			if back, err := filepath.Rel(absolute(inner), absolute(path)); directory && err == nil && filepath.IsLocal(back) {
+				s.problems = append(s.problems, spec.Problem{File: inner, Message: "the symbolic link leads back to a directory that it is in"})
+				continue
+			}
+		}
 		switch {
 		case strings.HasPrefix(entry.Name(), "."):
-		case entry.IsDir():
+		case directory:
 			if err := s.addDirectory(sorted, inner); err != nil {
 				return err
 			}

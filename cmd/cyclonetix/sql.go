@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -82,34 +83,62 @@ func findPSQL(ctx context.Context) (string, error) {
 		"install it: apt-get install postgresql-client (Debian, Ubuntu), dnf install postgresql (Fedora), brew install libpq (macOS)")
 }
 
-// withoutPassword takes the password out of a URL. Of two, the query's counts, as for libpq.
-func withoutPassword(target string) (shown, password string) {
+// secrets are what of a URL must not stand in a program's arguments, which everybody can see.
+type secrets struct{ password, sslPassword string }
+
+var errServiceToo = errors.New("the URL of the database names a service and an sslpassword: put the sslpassword into the service's file")
+
+// withoutSecrets takes the passwords out of a URL. Of two passwords, the query's counts, as for libpq.
+func withoutSecrets(target string) (shown string, hidden secrets, err error) {
 	parsed, err := url.Parse(target)
 	if err != nil {
-		return target, ""
+		return target, hidden, nil //nolint:nilerr // psql says what is wrong with it
 	}
-	password, given := parsed.User.Password()
-	if given {
-		parsed.User = url.User(parsed.User.Username())
+	password, changed := parsed.User.Password()
+	if changed {
+		hidden.password, parsed.User = password, url.User(parsed.User.Username())
 	}
-	const name = "password"
-	if query := parsed.Query(); query.Has(name) {
-		given, password = true, query.Get(name)
-		query.Del(name)
-		parsed.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // libpq takes a + as it is
+	query := parsed.Query()
+	take := func(name string, into *string) {
+		if query.Has(name) {
+			changed, *into = true, query.Get(name)
+			query.Del(name)
+		}
 	}
-	if !given {
-		return target, ""
+	take("password", &hidden.password)
+	take("sslpassword", &hidden.sslPassword)
+	if hidden.sslPassword != "" {
+		if query.Has("service") {
+			return "", hidden, errServiceToo
+		}
+		query.Set("service", serviceName)
 	}
-	return parsed.String(), password
+	if !changed {
+		return target, hidden, nil
+	}
+	parsed.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // libpq takes a + as it is
+	return parsed.String(), hidden, nil
 }
 
-// execPSQL becomes psql. The password does not go through its arguments, which everybody can see.
+// serviceName is the service that gives psql the password of a client's key.
+const serviceName = "cyclonetix"
+
+// execPSQL becomes psql. Passwords do not go through its arguments.
 func execPSQL(psql, target, schema string, args []string) error {
-	target, password := withoutPassword(target)
+	target, hidden, err := withoutSecrets(target)
+	if err != nil {
+		return err
+	}
 	variables := []string{"PGOPTIONS=" + strings.TrimSpace(os.Getenv("PGOPTIONS")+" -c search_path="+schema+",public")}
-	if password != "" {
-		variables = append(variables, "PGPASSWORD="+password)
+	if hidden.password != "" {
+		variables = append(variables, "PGPASSWORD="+hidden.password)
+	}
+	if hidden.sslPassword != "" {
+		path, err := serviceFile(hidden.sslPassword)
+		if err != nil {
+			return fmt.Errorf("hand the sslpassword to psql: %w", err)
+		}
+		variables = append(variables, "PGSERVICEFILE="+path)
 	}
 	environment := slices.Concat(variables, os.Environ()) // psql takes the first of two
 	arguments := append([]string{"psql", "--dbname", target}, args...)
@@ -117,4 +146,31 @@ func execPSQL(psql, target, schema string, args []string) error {
 		return fmt.Errorf("start %s: %w", psql, err)
 	}
 	return nil // not reached: this process is psql now
+}
+
+// serviceFile gives the path of a file with the password of a client's key, for which libpq has no variable of the
+// environment. The file has no name any more and stays open: it goes with psql, which nobody could wait for to remove it.
+func serviceFile(password string) (path string, err error) {
+	if strings.ContainsAny(password, "\r\n") {
+		return "", errors.New("it has more than one line")
+	}
+	file, err := os.CreateTemp("", "cyclonetix-") // with mode 0600
+	if err != nil {
+		return "", err
+	}
+	defer file.Close() //nolint:errcheck // what was written is read through the copy
+	if err := os.Remove(file.Name()); err != nil {
+		return "", err
+	}
+	if _, err := fmt.Fprintf(file, "[%s]\nsslpassword=%s\n", serviceName, password); err != nil {
+		return "", err
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	inherited, err := syscall.Dup(int(file.Fd())) // unlike the file itself, psql gets it
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("/dev/fd/%d", inherited), nil
 }

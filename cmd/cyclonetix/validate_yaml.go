@@ -30,7 +30,8 @@ func (p *program) validateYAML() *cobra.Command {
 }
 
 func (p *program) validate(settings *config.Config, paths []string) error {
-	given, err := newSorter(settings).sort(paths)
+	sorter := newSorter(settings)
+	given, err := sorter.sort(paths)
 	if err != nil {
 		return err
 	}
@@ -48,10 +49,10 @@ func (p *program) validate(settings *config.Config, paths []string) error {
 			all = append(all, definition)
 		}
 	}
-	catalog := spec.NewCatalog(all, spec.CatalogOptions{Queues: declaredQueues(settings)})
+	catalog := spec.NewCatalog(all, spec.CatalogOptions{Queues: declaredQueues(settings), DefaultContext: settings.DefaultContext})
 	others := func(problem spec.Problem) bool { return !ours[absolute(problem.File)] }
 	r := report{
-		problems: append(problems, slices.DeleteFunc(slices.Clone(catalog.Problems()), others)...),
+		problems: append(append(problems, sorter.problems...), slices.DeleteFunc(slices.Clone(catalog.Problems()), others)...),
 		warnings: slices.DeleteFunc(catalog.Warnings(), others),
 	}
 	r.sort()

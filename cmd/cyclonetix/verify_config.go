@@ -74,7 +74,7 @@ func set(settings *config.Config) int {
 
 func checkDefinitions(settings *config.Config) check {
 	loaded, problems := spec.NewLoader(directoriesOf(settings), spec.Defaults{Queue: settings.DefaultQueue}).Load()
-	catalog := spec.NewCatalog(loaded.Definitions, spec.CatalogOptions{Queues: declaredQueues(settings)})
+	catalog := spec.NewCatalog(loaded.Definitions, spec.CatalogOptions{Queues: declaredQueues(settings), DefaultContext: settings.DefaultContext})
 	c := check{name: "definitions", report: report{append(problems, catalog.Problems()...), catalog.Warnings()}}
 	c.sort()
 	c.finding = count(len(loaded.Definitions), "definition") + ", " + c.summary()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -140,7 +141,7 @@ func (p *program) ended(ctx context.Context, service api.Service, run *api.Run) 
 
 func (p *program) showFailure(ctx context.Context, service api.Service, run *api.Run, task *api.Task) error {
 	p.talk("")
-	p.talk("%s %s: %s", p.paint(p.err, red, taskLooks[task.Status].mark), p.paint(p.err, bold, task.ID), p.printed(why(task)))
+	p.talk("%s %s: %s", p.paint(p.err, red, taskLooks[task.Status].mark), p.paint(p.err, bold, task.ID), p.printed(task.Why()))
 	logs, err := service.Logs(ctx, task.TaskRunID, &api.LogQuery{Tail: failedLines})
 	if err != nil {
 		return err
@@ -194,6 +195,14 @@ type transitions struct {
 	missed bool             // there was no answer, and that was told
 	waits  string           // what the run was last seen to wait for
 	states map[string]shown // by task run
+	last   time.Time        // of the line that was shown last
+}
+
+// transition is a change that was seen.
+type transition struct {
+	at          time.Time
+	what, state string
+	after       string // a line for who has to do something; may be empty
 }
 
 // noAnswer is told while a run is watched.
@@ -208,8 +217,9 @@ func (t *transitions) silent() {
 
 func (t *transitions) show(run *api.Run, now time.Time) {
 	t.missed = false
+	var seen []transition
 	if !t.begun || run.Status != t.run && !run.Status.Ended() {
-		t.line(now, fmt.Sprintf("run %s of %s", run.RunID, run.DAGID), run.Status.String())
+		seen = append(seen, transition{at: sinceWhen(run, now), what: fmt.Sprintf("run %s of %s", run.RunID, run.DAGID), state: run.Status.String()})
 		t.begun = true
 	}
 	t.run = run.Status
@@ -238,11 +248,29 @@ func (t *transitions) show(run *api.Run, now time.Time) {
 		if reason := reasonShown(task); reason != "" {
 			text += ": " + reason
 		}
-		t.line(moreExact(task, now), task.ID, text)
+		one := transition{at: moreExact(task, now), what: task.ID, state: text}
 		if waitsForApproval(task) {
-			t.talk("%s", howToDecide(run, task))
+			one.after = howToDecide(run, task)
 		}
+		seen = append(seen, one)
 	}
+	// In a second, which is what is shown, they stand in the order of the run, where a task comes after those it waits for.
+	second := func(one transition) time.Time { return one.at.Truncate(time.Second) }
+	slices.SortStableFunc(seen, func(a, b transition) int { return second(a).Compare(second(b)) })
+	for i := range seen {
+		t.line(&seen[i])
+	}
+}
+
+// sinceWhen is when a run came to its state, where that is known.
+func sinceWhen(run *api.Run, seen time.Time) time.Time {
+	switch {
+	case run.Status == workflow.RunPending && !run.CreatedTime.IsZero():
+		return run.CreatedTime
+	case run.Status == workflow.RunRunning && !run.StartTime.IsZero():
+		return run.StartTime
+	}
+	return seen
 }
 
 // reasonShown is why a task run is in its state; that it completed needs none, but when it did not run at all.
@@ -250,13 +278,20 @@ func reasonShown(task *api.Task) string {
 	if task.Status == workflow.TaskCompleted && task.Cause != workflow.CauseKept.String() {
 		return ""
 	}
-	return why(task)
+	return task.Why()
 }
 
 func (t *transitions) close() {}
 
-func (t *transitions) line(at time.Time, what, state string) {
-	t.talk("%s %s %s", local(at).Format("15:04:05"), what, state)
+// line shows a transition. What is heard of late, after something that came later, has the time of that: times go on.
+func (t *transitions) line(one *transition) {
+	if one.at.After(t.last) {
+		t.last = one.at
+	}
+	t.talk("%s %s %s", local(t.last).Format("15:04:05"), one.what, one.state)
+	if one.after != "" {
+		t.talk("%s", one.after)
+	}
 }
 
 // moreExact is when a task run came to its state, where that is known.

@@ -89,6 +89,9 @@ func (d *Direct) ControlTask(ctx context.Context, id string, action TaskAction) 
 		if err == nil {
 			task, err = d.untilMoved(ctx, runID, task)
 		}
+		if err == nil && action == ActionSkip && task.Status != workflow.TaskSkipped {
+			return nil, d.notSkipped(ctx, &view, task)
+		}
 		if err == nil {
 			view, err = d.backend.FindRun(ctx, runID.String())
 		}
@@ -148,6 +151,21 @@ func refuse(run *engine.RunView, task *engine.TaskRunView, action TaskAction) er
 		return says("is completed: there is nothing to skip", "")
 	}
 	return nil
+}
+
+// notSkipped is the error of a skip that was ordered and changed nothing: a task that stands for its items, of which some
+// run already, or one that came to something else meanwhile.
+func (d *Direct) notSkipped(ctx context.Context, run *engine.RunView, task *engine.TaskRunView) error {
+	message, hint := "was not skipped: it is "+state(task.Status), "try again"
+	all, err := d.backend.TaskRuns(ctx, run.ID)
+	if err != nil {
+		return d.explain(ctx, "read the tasks of run "+run.Name, err)
+	}
+	if slices.ContainsFunc(all, func(one engine.TaskRunView) bool { return strings.HasPrefix(one.Name, task.Name+"[") }) {
+		message += ", and items of it run or have run"
+		hint = fmt.Sprintf("skip items that have not started, such as %s[0]; `cyclonetix cancel-run %s` ends the whole run", task.Name, run.Name)
+	}
+	return conflict(task.Status, fmt.Sprintf("task %q of run %q %s", task.Name, run.Name, message), hint)
 }
 
 // state is a status as a sentence has it.

@@ -151,6 +151,9 @@ func TestControlTaskErrors(t *testing.T) {
 	ended.onCommand = func(*backend) error { return fmt.Errorf("run mine %w", engine.ErrEnded) }
 	cancelled := newBackend(t)
 	cancelled.run.CancelTime = time.Now()
+	deaf := newBackend(t)
+	deaf.tasks[0].Status = workflow.TaskPending
+	deaf.onCommand = func(*backend) error { return nil }
 	for _, test := range []struct {
 		name    string
 		backend *backend
@@ -163,6 +166,7 @@ func TestControlTaskErrors(t *testing.T) {
 		{"unknown task run", newBackend(t), workflow.TaskRunID(runID, 9), api.ActionSkip, 404},
 		{"unknown action", newBackend(t), workflow.TaskRunID(runID, 0), "stop", 404},
 		{"retention", gone, workflow.TaskRunID(runID, 0), api.ActionRetry, 410},
+		{"skip of a group whose items run", deaf, workflow.TaskRunID(runID, 0), api.ActionSkip, 409},
 		{"run that has ended", ended, workflow.TaskRunID(runID, 0), api.ActionApprove, 409},
 		{"run that is being cancelled", cancelled, workflow.TaskRunID(runID, 1), api.ActionSkip, 409},
 	} {

@@ -52,6 +52,10 @@ func (d *Direct) Rerun(ctx context.Context, id string, request *Rerun) (*Schedul
 	if submission.Options.Kept, err = past.kept(request); err != nil {
 		return nil, err
 	}
+	if request.FailedOnly && old.Status == workflow.RunCompleted && len(submission.Options.Kept) == len(submission.Plan.Nodes) {
+		return nil, conflict(old.Status, fmt.Sprintf("run %q is completed: nothing of it failed, so nothing would run again", id),
+			"`cyclonetix rerun "+id+"` runs all of it again, --from-task a part")
+	}
 	if submission.Values.Former, err = d.former(ctx, past, submission, given.Former); err != nil {
 		return nil, d.explain(ctx, "read what evaluation points of run "+id+" changed", err)
 	}

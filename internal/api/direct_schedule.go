@@ -11,6 +11,7 @@ import (
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/language"
+	"github.com/cyclonetix/cyclonetix/internal/nearest"
 	"github.com/cyclonetix/cyclonetix/internal/spec"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
@@ -305,11 +306,15 @@ func (d *Direct) checkQueues(ctx context.Context, asked *order, plan *workflow.P
 		}
 		if !slices.Contains(declared, one.Queue) {
 			slices.Sort(declared)
+			near := nearest.Names(one.Queue, slices.Values(slices.Compact(declared)))
+			message := fmt.Sprintf("task %q names queue %q, which is not declared", one.TaskID, one.Queue)
+			if len(near) > 0 {
+				message += fmt.Sprintf(": did you mean %q?", near[0])
+			}
 			return &Error{
-				Status: http.StatusUnprocessableEntity, Code: CodeInvalid,
-				Message: fmt.Sprintf("task %q names queue %q, which is not declared", one.TaskID, one.Queue),
+				Status: http.StatusUnprocessableEntity, Code: CodeInvalid, Message: message,
 				Details: &Details{
-					Field: "queue", Allowed: slices.Compact(declared),
+					Field: "queue", Nearest: near, Allowed: slices.Compact(declared),
 					Hint: "add it to queues in the configuration of the server, or start an agent that serves it",
 				},
 			}

@@ -11,11 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -90,9 +92,56 @@ func Find(clusterID string) (Info, error) {
 		}
 	}
 	if !found {
+		if others := Clusters(); len(others) > 0 {
+			return Info{}, &OtherClusterError{Wanted: clusterID, Found: others}
+		}
 		return Info{}, fmt.Errorf("%w for cluster %q: start one with \"cyclonetix serve\", or say where it is with --server URL", ErrNoServer, clusterID)
 	}
 	return newest, nil
+}
+
+// mostNamed is how many servers of other clusters an error names.
+const mostNamed = 3
+
+// OtherClusterError tells that there are servers of other clusters only. It is an ErrNoServer.
+type OtherClusterError struct {
+	Wanted string
+	Found  []Info // one of each cluster, at least one in all
+}
+
+func (e *OtherClusterError) Error() string {
+	var names []string
+	for i := range e.Found {
+		if len(names) == mostNamed {
+			names = append(names, "others")
+			break
+		}
+		name := strconv.Quote(e.Found[i].ClusterID)
+		if e.Found[i].URL != "" {
+			name += " at " + e.Found[i].URL
+		}
+		names = append(names, name)
+	}
+	return fmt.Sprintf("no server of cluster %q runs on this machine, but one of %s", e.Wanted, strings.Join(names, ", one of "))
+}
+
+// Is tells that this is an ErrNoServer.
+func (e *OtherClusterError) Is(target error) bool { return target == ErrNoServer }
+
+// Clusters gives the servers that run here, of each cluster that which was started last, by the clusters' ids.
+func Clusters() []Info {
+	newest := make(map[string]Info)
+	for _, dir := range folders() {
+		if !isPrivate(dir) {
+			continue
+		}
+		for _, info := range read(dir) {
+			if known, ok := newest[info.ClusterID]; alive(info) && (!ok || info.Started.After(known.Started)) {
+				newest[info.ClusterID] = info
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Values(newest), func(a, b Info) int { return strings.Compare(a.ClusterID, b.ClusterID) })
 }
 
 func fileName(clusterID string, pid int) string {

@@ -109,6 +109,18 @@ func TestWriteAndFind(t *testing.T) {
 	}
 }
 
+func TestOtherClustersAreNamed(t *testing.T) {
+	place(t)
+	for _, cluster := range []string{"b", "a", "e", "c"} {
+		write(t, Info{ClusterID: cluster, URL: "http://" + cluster})
+	}
+	_, err := Find("none")
+	const want = `no server of cluster "none" runs on this machine, but one of "a" at http://a, one of "b" at http://b, one of "c" at http://c, one of others`
+	if !errors.Is(err, ErrNoServer) || err.Error() != want {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestClustersAreApart(t *testing.T) {
 	place(t)
 	removeA := write(t, Info{ClusterID: "a", URL: "http://a"})

@@ -12,7 +12,7 @@ import (
 const most = 3
 
 // Names gives up to three of the names that look most like the wanted one,
-// the likeliest first. Case does not count. A name that takes more edits than a
+// the likeliest first, each once. Case does not count. A name that takes more edits than a
 // third of its length is no likeness.
 func Names(wanted string, names iter.Seq[string]) []string {
 	type likeness struct {
@@ -25,7 +25,7 @@ func Names(wanted string, names iter.Seq[string]) []string {
 	var r rows
 	for name := range names {
 		edits := r.distance(wanted, strings.ToLower(name), limit)
-		if edits > limit || edits >= len(wanted) {
+		if edits > limit || edits >= len(wanted) || slices.Contains(best, likeness{name, edits}) {
 			continue
 		}
 		best = append(best, likeness{name, edits})

@@ -29,6 +29,12 @@ func (s *Server) answerError(err error, c echo.Context) {
 	if answer.Status == http.StatusTooManyRequests || answer.Status == http.StatusServiceUnavailable {
 		c.Response().Header().Set("Retry-After", "1")
 	}
+	if wantsPage(request) {
+		if err := s.page.failed(c, answer); err != nil {
+			s.options.Logger.Debug("an error could not be sent", "path", request.URL.Path, "error", err)
+		}
+		return
+	}
 	if err := c.JSON(answer.Status, errorBody{answer}); err != nil {
 		s.options.Logger.Debug("an error could not be sent", "path", request.URL.Path, "error", err)
 	}

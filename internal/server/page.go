@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"html/template"
@@ -21,7 +20,7 @@ import (
 // pageTime bounds the reading of what a page shows.
 const pageTime = 5 * time.Second
 
-// page is the list of runs.
+// page makes the pages: the list of runs, a run, an error.
 type page struct {
 	options  Options
 	template *template.Template
@@ -104,17 +103,13 @@ func (p *page) runs(c echo.Context) error {
 	} else {
 		view.show(list, query)
 	}
-	var body bytes.Buffer
-	if err := p.template.ExecuteTemplate(&body, "runs.html", view); err != nil {
-		return fmt.Errorf("write the page: %w", err)
-	}
-	return c.HTMLBlob(status, body.Bytes())
+	return p.write(c, status, "runs.html", view)
 }
 
 func (v *runsView) show(list *api.RunList, query *api.RunQuery) {
 	for _, run := range list.Runs {
 		row := runRow{
-			Run: run, URL: "/api/runs/" + url.PathEscape(run.RunID) + "?include_tasks=true",
+			Run: run, URL: "/runs/" + url.PathEscape(run.RunID),
 			Mark: marks[run.Status], StatusText: run.Status.String(), Max: max(1, run.TaskCount),
 		}
 		if !run.CancelTime.IsZero() && !run.Status.Ended() {

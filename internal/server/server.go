@@ -129,6 +129,8 @@ func (s *Server) routes() *echo.Echo {
 	e.Use(s.options.Metrics.observe, s.recoverPanic, secureHeaders, s.hosts.refuseForeign, limitBody)
 
 	e.GET("/", s.page.runs)
+	e.GET("/runs/:id", s.page.run)
+	e.GET("/task-runs/:id/log", s.page.log)
 	e.GET("/static/*", static())
 	e.GET("/schemas/*", filesOf(schemas.Files)) // for editors
 	if s.options.Metrics != nil {

@@ -462,7 +462,7 @@ func TestPage(t *testing.T) {
 	}{
 		{
 			"runs", &fake{list: list}, "/?status=failed&offset=2", 200,
-			[]string{"failed", "✗", "&lt;script&gt;", "3 min ago", "12.5 s", "a &amp; b", "2 failed", "running, cancelling", "3 to 4 of 300", `offset=4`, `href="/?status=failed" rel="prev"`},
+			[]string{"failed", "✗", "&lt;script&gt;", "3 min ago", "12.5 s", "a &amp; b", "2 failed", "running, cancelling", "3 to 4 of 300", `href="/runs/b"`, `offset=4`, `href="/?status=failed" rel="prev"`},
 			[]string{"<script>alert"},
 		},
 		{"no runs", &fake{}, "/", 200, []string{"No run yet", "cyclonetix schedule-task TASK --wait"}, nil},

@@ -22,6 +22,8 @@ const maxSuggestions = 100
 type CatalogOptions struct {
 	// Queues are those that a task may name; nil allows any.
 	Queues []string
+	// DefaultContext is that of runs by a schedule whose DAG names none; empty is none.
+	DefaultContext string
 }
 
 // Catalog is a set of definitions that were checked against each other. It does
@@ -39,12 +41,13 @@ type Catalog struct {
 	scratch  sync.Pool // of *[]int32, one for each vertex, all zero
 
 	suggestions int
+	inlines     map[string]int // see inlineTasks
 }
 
 // shelf holds the definitions of one kind, by id.
 type shelf struct {
 	kind        Kind
-	definitions []Definition // sorted by id, each id once
+	definitions []Definition // sorted by id; of those with the same, which are not usable, the index has the first
 	index       map[string]int32
 	causes      map[int32]error // why a definition is left out
 }
@@ -60,6 +63,9 @@ func NewCatalog(definitions []Definition, options CatalogOptions) *Catalog {
 		return &numbers
 	}
 	c.checkContexts()
+	for i := range c.sets.definitions {
+		c.checkReferences(&c.sets, int32(i)) //nolint:gosec // bounded
+	}
 	c.checkTasks()
 	c.checkTriggers()
 	c.checkDAGs()
@@ -103,7 +109,7 @@ func (c *Catalog) Withheld(kind Kind) []string {
 		ids = append(ids, s.definitions[i].ID)
 	}
 	slices.Sort(ids)
-	return ids
+	return slices.Compact(ids)
 }
 
 // Lookup gives a usable definition. The error is an UnknownError, or the problem
@@ -144,7 +150,7 @@ func (s *shelf) find(id string) (int32, error) {
 func (s *shelf) ids() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for i := range s.definitions {
-			if !yield(s.definitions[i].ID) {
+			if (i == 0 || s.definitions[i].ID != s.definitions[i-1].ID) && !yield(s.definitions[i].ID) {
 				return
 			}
 		}
@@ -175,18 +181,20 @@ func (c *Catalog) shelve(kind Kind, definitions []Definition) shelf {
 	s.index = make(map[string]int32, len(order))
 	for _, i := range order {
 		definition := &definitions[i]
-		if first := int32(len(s.definitions)) - 1; first >= 0 && s.definitions[first].ID == definition.ID { //nolint:gosec // bounded
-			s.withhold(first, c.problem(definition, definition.places().id, nil,
-				"%s %q is defined twice: first at %s", kind.noun(), definition.ID, s.definitions[first].where()))
+		number := int32(len(s.definitions)) //nolint:gosec // bounded
+		s.definitions = append(s.definitions, *definition)
+		if first, twice := s.index[definition.ID]; twice {
+			reason := c.problem(definition, definition.places().id, nil,
+				"%s %q is defined twice: first at %s", kind.noun(), definition.ID, s.definitions[first].where())
+			s.withhold(first, reason)
+			s.withhold(number, reason)
 			continue
 		}
-		number := int32(len(s.definitions)) //nolint:gosec // bounded
 		s.index[definition.ID] = number
-		s.definitions = append(s.definitions, *definition)
 		if definition.Broken {
 			s.withhold(number, Problem{
 				File: definition.File, Kind: kind, ID: definition.ID,
-				Message: fmt.Sprintf("the definition of %s %q has problems", kind.noun(), definition.ID),
+				Message: definition.brokenMessage(),
 			})
 		}
 	}
@@ -240,7 +248,8 @@ func (c *Catalog) checkContexts() {
 	for i := range s.definitions {
 		d := &s.definitions[i]
 		var parents []int32
-		if !d.Broken && d.Context.Extends != "" {
+		c.checkReferences(s, int32(i)) //nolint:gosec // bounded
+		if d.Context != nil && d.Context.Extends != "" {
 			if parent, ok := s.index[d.Context.Extends]; ok {
 				parents = append(parents, parent)
 			} else {
@@ -294,7 +303,7 @@ func (c *Catalog) withholdCycle(s *shelf, g *graph, component []int32, v vertice
 
 // checkQueue tells a queue that nobody declared.
 func (c *Catalog) checkQueue(queue string, tell func(hint, message string)) {
-	if c.options.Queues != nil && !slices.Contains(c.options.Queues, queue) {
+	if c.options.Queues != nil && queue != "" && !slices.Contains(c.options.Queues, queue) {
 		tell("declared are "+strings.Join(c.options.Queues, ", ")+"; add it to queues in the configuration, or name one of those",
 			fmt.Sprintf("names queue %q, which is not declared%s", queue, didYouMean(nearest.Names(queue, slices.Values(c.options.Queues)))))
 	}

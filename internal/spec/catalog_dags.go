@@ -26,7 +26,7 @@ func (c *Catalog) checkDAGs() {
 	for i := range s.definitions {
 		d, number := &s.definitions[i], int32(i) //nolint:gosec // bounded
 		var inner []int32
-		if !d.Broken {
+		if d.DAG != nil {
 			inner = c.checkDAG(number, d)
 		}
 		nesting.add(inner)
@@ -40,13 +40,14 @@ func (c *Catalog) checkDAGs() {
 			})
 			return
 		}
-		if number := component[0]; !s.definitions[number].Broken {
+		if number := component[0]; s.definitions[number].DAG != nil {
 			c.checkNesting(number, &s.definitions[number])
 		}
 	})
 }
 
-// checkDAG checks a DAG but for what the DAGs in it come to, and gives their numbers.
+// checkDAG checks a DAG but for what the DAGs in it come to, and gives their numbers. Of a broken one it checks what
+// could be read.
 func (c *Catalog) checkDAG(number int32, d *Definition) (inner []int32) {
 	s := &c.dags
 	refuse := func(at place, cause error, hint, message string) {
@@ -65,12 +66,13 @@ func (c *Catalog) checkDAG(number int32, d *Definition) (inner []int32) {
 		id := d.DAG.DAGs[k].ID
 		if other, ok := s.index[id]; ok {
 			inner = append(inner, other)
-		} else {
+		} else if id != "" {
 			unknown := c.unknown(KindDAG, id, s.ids())
 			refuse(d.places().group(k).id, unknown, "", fmt.Sprintf("DAG %q holds %v", d.ID, unknown))
 		}
 	}
 	c.linkGroups(d, refuse)
+	c.checkReferences(s, number)
 	return inner
 }
 
@@ -135,6 +137,9 @@ func (c *Catalog) linkGroups(d *Definition, tell tell) {
 	}
 	index := make(map[string]int32, len(groups))
 	for k := range groups {
+		if groups[k].ID == "" {
+			continue // it was told
+		}
 		if first, ok := index[groups[k].ID]; ok {
 			message := fmt.Sprintf("DAG %q holds DAG %q twice", d.ID, groups[k].ID)
 			if before := d.places().group(int(first)).id; before != (place{}) {
@@ -151,6 +156,9 @@ func (c *Catalog) linkGroups(d *Definition, tell tell) {
 		for i, id := range groups[k].Dependencies {
 			if other, ok := index[id]; ok {
 				dependencies = append(dependencies, other)
+				continue
+			}
+			if id == "" {
 				continue
 			}
 			unknown := c.unknown(kindGroup, id, func(yield func(string) bool) {

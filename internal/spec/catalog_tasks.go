@@ -26,7 +26,7 @@ func (c *Catalog) checkTasks() {
 	for i := range s.definitions {
 		d, number := &s.definitions[i], int32(i) //nolint:gosec // bounded
 		dependencies = dependencies[:0]
-		if !d.Broken {
+		if d.Task != nil {
 			dependencies = c.checkTask(number, d, dependencies)
 		}
 		c.graph.add(dependencies)
@@ -74,7 +74,7 @@ func (c *Catalog) findVariants() {
 		return // there are no variants
 	}
 	for i := range c.tasks.definitions {
-		if c.tasks.definitions[i].Broken {
+		if c.tasks.definitions[i].Task == nil {
 			continue
 		}
 		for _, name := range c.tasks.definitions[i].Task.Dependencies {
@@ -143,7 +143,8 @@ func nodeName(task, set string) string {
 	return task + ":" + set
 }
 
-// checkTask checks what a task names, and appends the vertices of its dependencies.
+// checkTask checks what a task names, and appends the vertices of its dependencies. Of a broken one it checks what
+// could be read.
 func (c *Catalog) checkTask(number int32, d *Definition, dependencies []int32) []int32 {
 	s := &c.tasks
 	refuse := func(at place, cause error, hint, message string) {
@@ -151,6 +152,9 @@ func (c *Catalog) checkTask(number int32, d *Definition, dependencies []int32) [
 		c.hint(hint)
 	}
 	for k, name := range d.Task.Dependencies {
+		if name == "" {
+			continue // it was told
+		}
 		if parent, ok := s.index[name]; ok {
 			dependencies = append(dependencies, parent)
 			continue
@@ -158,7 +162,7 @@ func (c *Catalog) checkTask(number int32, d *Definition, dependencies []int32) [
 		if vertex, ok := c.names[name]; ok {
 			dependencies = append(dependencies, vertex)
 			task, set := c.tasks.definitions[c.vertexTask(vertex)].Task, c.sets.definitions[c.variants[int(vertex)-len(s.definitions)].set].ParameterSet
-			if task != nil {
+			if task != nil && !c.tasks.definitions[c.vertexTask(vertex)].Broken {
 				if text := setBreach(set, task.Parameters); text != "" {
 					refuse(d.places().dependency(k), nil, "", fmt.Sprintf("task %q depends on task %q with parameter set %q%s", d.ID, task.ID, set.ID, text))
 				}
@@ -174,6 +178,7 @@ func (c *Catalog) checkTask(number int32, d *Definition, dependencies []int32) [
 	c.checkQueue(d.Task.Queue, func(hint, message string) {
 		refuse(cmp.Or(d.places().queue, d.places().id), nil, hint, fmt.Sprintf("task %q %s", d.ID, message))
 	})
+	c.checkReferences(s, number)
 	if tooWide(d.Task.ForEach, len(d.Task.Dependencies)) {
 		refuse(d.places().id, nil, wideHint, fmt.Sprintf("task %q has %d items that wait for %d tasks each: that is too much", d.ID, len(d.Task.ForEach.Items), len(d.Task.Dependencies)))
 	}
@@ -190,6 +195,9 @@ func tooWide(each *workflow.ForEach, dependencies int) bool {
 // checkSets tells which of a task's parameter sets cannot be used.
 func (c *Catalog) checkSets(ids []string, parameters map[string]workflow.Parameter, tell func(k int, cause error, message string)) {
 	for k, id := range ids {
+		if id == "" {
+			continue // it was told
+		}
 		number, err := c.sets.find(id)
 		if err != nil {
 			tell(k, asCause(err), c.sets.trouble(id, err))

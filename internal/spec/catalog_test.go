@@ -3,6 +3,8 @@ package spec
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -176,6 +178,83 @@ func TestCatalogProblems(t *testing.T) {
 	}
 }
 
+// TestAllProblemsAtOnce: no problem hides one of another kind, which would be told only when the first is mended.
+func TestAllProblemsAtOnce(t *testing.T) {
+	t.Parallel()
+	var all []Definition
+	var got []string
+	for _, file := range []struct {
+		kind       Kind
+		name, text string
+	}{
+		{KindTask, "tasks.yaml", `
+- {id: broken, comand: x, dependencies: [nothing, ""], queue: gpu, parameter_sets: [none], parameters: {A: "${tasks.gone.x}"}}
+- {id: twice, command: x, dependencies: [twice2]}
+- {id: twice, command: x, dependencies: [twice3], queue: gpus}
+- {id: refers, command: x, parameters: {A: "${tasks.brokn.x}", B: "${RANDOM:0}", C: {sensitive: true, default: "${tasks.nix.y}"}}, env: {D: "${env:1}", E: "${tasks.inner.k} $${tasks.gone.x} ${tasks[\"broken[0]\"].k}"}}
+- {id: each, command: x, for_each: "${tasks.brok.list}"}
+`},
+		{KindDAG, "dags.yaml", `
+id: broken
+context: nowhere
+schedule: {cron: x}
+variables: {V: "${tasks.twic.x}"}
+dags: [{id: other}, {}]
+tasks: [{id: broken}, {}, {id: inner, command: x, dependencies: [last, gone]}, {id: last, command: x, queue: gpu, dependencies: [inner]}]
+`},
+		{KindContext, "contexts.yaml", `{id: c, extends: d, variables: {A: 1, A: 2, B: "${tasks.gone}"}}`},
+		{KindParameterSet, "sets.yaml", `{id: s, parameters: {A: "${tasks.gone.y}"}}`},
+	} {
+		definitions, problems := Parse(file.kind, file.name, []byte(file.text), Defaults{})
+		all = append(all, definitions...)
+		got = append(got, problemTexts(problems)...)
+	}
+	c := NewCatalog(all, CatalogOptions{Queues: []string{"default"}})
+	got = append(got, problemTexts(c.Problems())...)
+	for i := range got {
+		got[i], _, _ = strings.Cut(got[i], " | ")
+	}
+	slices.Sort(got)
+	want := []string{
+		`contexts.yaml:1:18: context "c" extends unknown context "d"`,
+		`contexts.yaml:1:39: "A" is given twice: first on line 1, column 33`,
+		`contexts.yaml:1:48: ${tasks.gone} in the value of B: the output of a task is named as ${tasks.TASK.KEY}, or ${tasks["TASK"].KEY} where a name has dots`,
+		`dags.yaml:3:10: DAG "broken" names unknown context "nowhere"`,
+		`dags.yaml:4:18: the cron expression "x" has 1 fields: it takes five (minute, hour, day, month, weekday), no seconds and no years`,
+		`dags.yaml:5:16: ${tasks.twic.x} in the value of V: unknown task "twic": did you mean "twice"?`,
+		`dags.yaml:6:13: DAG "broken" holds unknown DAG "other"`,
+		`dags.yaml:6:21: this DAG in a DAG has no id`,
+		`dags.yaml:7:110: task "last" of DAG "broken" names queue "gpu", which is not declared`,
+		`dags.yaml:7:14: DAG "broken" lists task "broken", which has a problem`,
+		`dags.yaml:7:23: this task has no id`,
+		`dags.yaml:7:66: DAG "broken": tasks depend on each other in a cycle: inner -> last -> inner`,
+		`dags.yaml:7:72: task "inner" of DAG "broken" depends on unknown task "gone"`,
+		`sets.yaml:1:25: ${tasks.gone.y} in the value of A: unknown task "gone"`,
+		`tasks.yaml:2:108: ${tasks.gone.x} in the value of A: unknown task "gone"`,
+		`tasks.yaml:2:16: unknown field "comand" of a task: did you mean "command"?`,
+		`tasks.yaml:2:3: task "broken" has no command`,
+		`tasks.yaml:2:42: task "broken" depends on unknown task "nothing"`,
+		`tasks.yaml:2:51: dependency "" is not valid: it takes 1 to 200 of the characters A-Z a-z 0-9 _ . -`,
+		`tasks.yaml:2:63: task "broken" names queue "gpu", which is not declared`,
+		`tasks.yaml:2:85: task "broken" names unknown parameter set "none"`,
+		`tasks.yaml:3:42: task "twice" depends on unknown task "twice2": did you mean "twice"?`,
+		`tasks.yaml:4:42: task "twice" depends on unknown task "twice3": did you mean "twice"?`,
+		`tasks.yaml:4:58: task "twice" names queue "gpus", which is not declared`,
+		`tasks.yaml:4:8: task "twice" is defined twice: first at tasks.yaml:3:8`,
+		`tasks.yaml:5:112: a reference in the sensitive value of C is not known, or not in the form of one`,
+		`tasks.yaml:5:141: ${env:1} in the value of D: this is no name of an environment variable`,
+		`tasks.yaml:5:44: ${tasks.brokn.x} in the value of A: unknown task "brokn": did you mean "broken"?`,
+		`tasks.yaml:5:67: ${RANDOM:0} in the value of B: RANDOM takes a number of characters from 1 to 256`,
+		`tasks.yaml:6:36: ${tasks.brok.list} in the value of for_each: unknown task "brok"`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if withheld := c.Withheld(KindTask); !slices.Equal(withheld, []string{"broken", "each", "refers", "twice"}) {
+		t.Errorf("withheld are %q", withheld)
+	}
+}
+
 func TestDuplicateInTwoFiles(t *testing.T) {
 	t.Parallel()
 	first, _ := Parse(KindTask, "b.yaml", []byte("id: a\ncommand: x"), Defaults{})
@@ -230,6 +309,25 @@ func TestStoredDefinitions(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, problemTexts(c.Problems())); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestBrokenDefinitionsAreStored: who wants to use one that was stored as broken is told why not.
+func TestBrokenDefinitionsAreStored(t *testing.T) {
+	t.Parallel()
+	broken := Definition{Kind: KindTask, ID: "a", Broken: true, Reason: "tasks/a.yaml:1:2: it is bad"}
+	stored, err := Decode(KindTask, broken.Encode())
+	if err != nil || stored.Task != nil {
+		t.Fatalf("got %v, %v", stored, err)
+	}
+	good, _ := Parse(KindTask, "f.yaml", []byte("{id: b, command: x, dependencies: [a]}"), Defaults{})
+	c := NewCatalog(append(good, stored), CatalogOptions{})
+	_, err = c.PlanTask("a")
+	if err == nil || err.Error() != `task "a" cannot be used, since its definition has a problem: tasks/a.yaml:1:2: it is bad` {
+		t.Error(err)
+	}
+	if _, err = c.PlanTask("b"); err == nil || !strings.Contains(err.Error(), `task "b" depends on task "a", which has a problem`) {
+		t.Error(err)
 	}
 }
 

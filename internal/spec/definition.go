@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -20,9 +21,11 @@ type Definition struct {
 
 	// File is where the definition was read; empty when it was not.
 	File string
-	// Broken tells that its own text has problems. Only Kind, ID and File of a
-	// broken definition mean anything: they let others know that there is one.
+	// Broken tells that its own text has problems. Kind, ID and File of a broken definition let others know that
+	// there is one; what else could be read of it is checked, so that all problems are told at once, and no more.
 	Broken bool
+	// Reason is what is wrong with a broken definition, for people who want to use it; it may be empty.
+	Reason string
 
 	at *places // in File; nil when it was not read from one
 }
@@ -40,6 +43,7 @@ type places struct {
 	groups       []places         // of DAGs in a DAG
 	listens      []place          // of the DAGs whose runs start one
 	parameters   map[string]place // of a DAG's entry
+	references   []reference      // in values
 }
 
 var noPlaces places
@@ -104,6 +108,9 @@ func (d *Definition) Encode() []byte {
 		content = d.ParameterSet
 	default: // no such definition is read
 	}
+	if d.Broken {
+		content = brokenDefinition{d.Reason, d.ID}
+	}
 	body, err := json.Marshal(content)
 	if err != nil {
 		panic(fmt.Sprintf("encode %s %s: %v", d.Kind, d.ID, err)) // only invalid JSON in a Value could do this; they are checked when made
@@ -111,10 +118,36 @@ func (d *Definition) Encode() []byte {
 	return body
 }
 
+// brokenDefinition is what is stored of a broken definition: enough for who wants to use it to be told why not.
+// No other body begins with its first field.
+type brokenDefinition struct {
+	Broken string `json:"broken"`
+	ID     string `json:"id"`
+}
+
+var brokenBody = []byte(`{"broken":`)
+
+// IsBroken tells whether a body is what Encode gives of a broken definition.
+func IsBroken(body []byte) bool { return bytes.HasPrefix(body, brokenBody) }
+
+// brokenMessage says that the definition cannot be used, and why.
+func (d *Definition) brokenMessage() string {
+	if d.Reason == "" {
+		return fmt.Sprintf("the definition of %s %q has problems", d.Kind.noun(), d.ID)
+	}
+	return fmt.Sprintf("%s %q cannot be used, since its definition has a problem: %s", d.Kind.noun(), d.ID, d.Reason)
+}
+
 // Decode is the inverse of Encode, but for the definition's place in a file.
 func Decode(kind Kind, body []byte) (Definition, error) {
 	definition := Definition{Kind: kind}
 	var err error
+	if IsBroken(body) {
+		var broken brokenDefinition
+		err = json.Unmarshal(body, &broken)
+		definition.ID, definition.Reason, definition.Broken = broken.ID, broken.Broken, true
+		return definition.valid(err)
+	}
 	switch kind {
 	case KindTask:
 		definition.Task = new(workflow.Task)
@@ -135,11 +168,16 @@ func Decode(kind Kind, body []byte) (Definition, error) {
 	default:
 		return Definition{}, fmt.Errorf("decode a definition: unknown kind %q", kind)
 	}
+	return definition.valid(err)
+}
+
+// valid is the definition as Decode gives it after an error of reading it, or none.
+func (d Definition) valid(err error) (Definition, error) {
 	if err != nil {
-		return Definition{}, fmt.Errorf("decode a %s: %w", kind.noun(), err)
+		return Definition{}, fmt.Errorf("decode a %s: %w", d.Kind.noun(), err)
 	}
-	if !workflow.ValidID(definition.ID) {
-		return Definition{}, fmt.Errorf("decode a %s: %q is no valid id", kind.noun(), definition.ID)
+	if !workflow.ValidID(d.ID) {
+		return Definition{}, fmt.Errorf("decode a %s: %q is no valid id", d.Kind.noun(), d.ID)
 	}
-	return definition, nil
+	return d, nil
 }

@@ -29,6 +29,9 @@ func readForEach(v value, t *taskDraft) {
 			v.problem("%s must have one reference ${…} to a list, not %d", v.what, count)
 			v.reader.hint("write the items as a list, or name one: ${tasks.TASK.KEY}")
 		}
+		if err == nil {
+			v.checkText(text)
+		}
 		t.ForEach.Reference = text
 	default:
 		v.wrong("a list or a ${reference} to one")

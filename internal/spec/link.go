@@ -74,7 +74,7 @@ func (c *Catalog) link(d *Definition, tell tell) *linked {
 	tasks, index := c.linkEntries(d, refuse)
 	for i := 0; i < len(tasks); i++ { // grows while it runs
 		for k, name := range tasks[i].dependencies {
-			if _, listed := index[name]; listed {
+			if _, listed := index[name]; listed || name == "" {
 				continue
 			}
 			if pulled := c.linkMissing(d, tasks, i, k, index, refuse); pulled != nil {
@@ -87,10 +87,11 @@ func (c *Catalog) link(d *Definition, tell tell) *linked {
 				fmt.Sprintf("task %q of DAG %q has %d items that wait for %d tasks each: that is too much", tasks[i].name(), d.ID, len(each.Items), len(tasks[i].dependencies)))
 		}
 	}
+	l := linkGraph(d, tasks, refuse) // a cycle is told beside all else
 	if !good {
 		return nil
 	}
-	return linkGraph(d, tasks, refuse)
+	return l
 }
 
 // linkEntries finds the tasks that a DAG lists.
@@ -99,6 +100,9 @@ func (c *Catalog) linkEntries(d *Definition, tell tell) (tasks []linkedTask, ind
 	tasks = make([]linkedTask, 0, len(d.DAG.Tasks))
 	for k := range d.DAG.Tasks {
 		entry, at := &d.DAG.Tasks[k], d.places().entry(k)
+		if entry.ID == "" {
+			continue // it was told
+		}
 		if first, ok := index[entry.ID]; ok {
 			message := fmt.Sprintf("DAG %q lists task %q twice", d.ID, entry.ID)
 			if before := tasks[first].at.id; before != (place{}) {
@@ -173,6 +177,9 @@ func (c *Catalog) checkEntry(d *Definition, task *linkedTask, tell tell) {
 	c.checkSets(entry.Overrides.ParameterSets, whole.Parameters, func(k int, cause error, message string) {
 		tell(task.at.set(k), cause, "", fmt.Sprintf("task %q of DAG %q names %s", entry.ID, d.ID, message))
 	})
+	if d.Broken {
+		return // what breaks a rule may be the rule
+	}
 	for _, name := range slices.Sorted(maps.Keys(entry.Overrides.Parameters)) {
 		parameter := whole.Parameters[name]
 		if text := breach(&parameter.Check, parameter.Default); text != "" {
@@ -253,7 +260,9 @@ func linkGraph(d *Definition, tasks []linkedTask, tell tell) *linked {
 	for i := range tasks {
 		dependencies = dependencies[:0]
 		for _, name := range tasks[i].dependencies {
-			dependencies = append(dependencies, numbers[name])
+			if number, ok := numbers[name]; ok {
+				dependencies = append(dependencies, number)
+			}
 		}
 		l.graph.add(dependencies)
 	}

@@ -60,7 +60,7 @@ const (
 
 var macroNames = []string{macroDate, macroTime, macroDateTime, macroLogical, macroRun, nameItem, nameIndex}
 
-var errNoLogicalDate = errors.New("the run has no logical date: only scheduled and backfilled runs have one")
+var errNoLogicalDate = errors.New("the run has no logical date: scheduled and backfilled runs have one; give it to another run with --env LOGICAL_DATE=2026-01-31T00:00:00Z")
 
 // timeMacro is what a macro that tells a time stands for; ok is false for other names.
 func timeMacro(name string, at time.Time) (text string, ok bool) {

@@ -79,7 +79,7 @@ func TestMacros(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"${LOGICAL_DATE}":       "${LOGICAL_DATE} in the value of \"K\": the run has no logical date: only scheduled and backfilled runs have one",
+		"${LOGICAL_DATE}":       "${LOGICAL_DATE} in the value of \"K\": the run has no logical date: scheduled and backfilled runs have one; give it to another run with --env LOGICAL_DATE=2026-01-31T00:00:00Z",
 		"${RANDOM:0}":           "${RANDOM:0} in the value of \"K\": RANDOM takes a number of characters from 1 to 256",
 		"${RANDOM:x}":           "${RANDOM:x} in the value of \"K\": RANDOM takes a number of characters from 1 to 256",
 		"${env:NONE}":           "${env:NONE} in the value of \"K\": the agent has no environment variable NONE",

@@ -100,10 +100,14 @@ func readParameter(item value) workflow.Parameter {
 		return workflow.Parameter{Default: item.hidden().json()}
 	}
 	var draft parameterDraft
-	before, name := len(item.reader.problems), item.what
+	before, name, referred := len(item.reader.problems), item.what, len(item.reader.references)
 	given, _ := readFields(item, "parameter", parameterFields, &draft)
 	if len(given) == 0 && len(item.reader.problems) > before {
 		item.reader.hint("to give a map as the value, write " + name + ": {default: {…}}")
+	}
+	for i := range item.reader.references[referred:] {
+		inner := &item.reader.references[referred+i]
+		inner.hidden, inner.what = draft.Sensitive, name
 	}
 	if draft.fixed != "" {
 		if draft.Default != "" {

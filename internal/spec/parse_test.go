@@ -247,12 +247,17 @@ func TestBadDefinitions(t *testing.T) {
 		text string
 		want []string
 	}{
-		"broken flow":         {KindTask, "id: [a\ncommand: x", []string{"f.yaml:2:8: broken YAML: did not find expected ',' or ']' while parsing a flow sequence that begins on line 1, column 5"}},
-		"unclosed quote":      {KindTask, "id: a\ncommand: \"x\n", []string{"f.yaml:3:1: broken YAML: found unexpected end of stream while scanning a quoted scalar that begins on line 2, column 10"}},
-		"colon in a text":     {KindTask, "id: a\ncommand: b: c", []string{"f.yaml:2:11: broken YAML: mapping values are not allowed in this context"}},
-		"tab":                 {KindTask, "id: a\nenv:\n\tA: b", []string{"f.yaml:3:1: broken YAML: found character that cannot start any token | indent with spaces: YAML takes no tabs there"}},
-		"unknown alias":       {KindTask, "id: *x", []string{"f.yaml:1:5: broken YAML: unknown anchor 'x' referenced"}},
-		"later document":      {KindTask, ok + "---\nid: [", []string{"f.yaml:4:6: broken YAML: did not find expected node content"}},
+		"broken flow":     {KindTask, "id: [a\ncommand: x", []string{"f.yaml:2:8: broken YAML: did not find expected ',' or ']' while parsing a flow sequence that begins on line 1, column 5"}},
+		"unclosed quote":  {KindTask, "id: a\ncommand: \"x\n", []string{"f.yaml:3:1: broken YAML: found unexpected end of stream while scanning a quoted scalar that begins on line 2, column 10"}},
+		"colon in a text": {KindTask, "id: a\ncommand: b: c", []string{"f.yaml:2:11: broken YAML: mapping values are not allowed in this context"}},
+		"tab":             {KindTask, "id: a\nenv:\n\tA: b", []string{"f.yaml:3:1: broken YAML: found character that cannot start any token | indent with spaces: YAML takes no tabs there"}},
+		"unknown alias":   {KindTask, "id: *x", []string{"f.yaml:1:5: broken YAML: unknown anchor 'x' referenced"}},
+		"later document":  {KindTask, ok + "---\nid: [", []string{"f.yaml:4:6: broken YAML: did not find expected node content"}},
+		"each document": {KindTask, "id: [\n--- # two\nid: b\n\tcommand: x\n---\nid: c\ncomand: x\n---\nname: \x00\n---\nid: \"e\n", []string{
+			"f.yaml:2:1: broken YAML: did not find expected node content", "f.yaml:4:1: broken YAML: found a tab character that violates indentation while scanning a plain scalar that begins on line 3, column 5 | indent with spaces: YAML takes no tabs there",
+			`f.yaml:6:1: task "c" has no command | give it the shell command to run`, `f.yaml:7:1: unknown field "comand" of a task: did you mean "command"?`,
+			"f.yaml:9:7: the file holds a NUL byte", "f.yaml:12:1: broken YAML: found unexpected end of stream while scanning a quoted scalar that begins on line 11, column 5",
+		}},
 		"NUL byte":            {KindTask, "id: a\ncommand: é\x00", []string{"f.yaml:2:11: the file holds a NUL byte"}},
 		"NUL escape":          {KindTask, "id: a\ncommand: \"a\\0b\"", []string{"f.yaml:2:10: command holds a NUL character"}},
 		"NUL in a value":      {KindTask, ok + "parameters: {K: [\"\\0\"]}", []string{"f.yaml:3:18: K holds a NUL character"}},
@@ -349,6 +354,35 @@ func TestGoodDefinitionsBesideBrokenOnes(t *testing.T) {
 	}
 	if len(problems) != 1 || problems[0].ID != "b" || problems[0].Kind != KindTask {
 		t.Errorf("got %+v", problems)
+	}
+}
+
+// TestBrokenDocuments: a document that cannot be read hides no other, and is known by its id.
+func TestBrokenDocuments(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string][]string{
+		"id: one\ncommand: [\n---\nid: two\ncommand: x\n":                  {"one broken 1:5", "two"},
+		"id: one\ncommand: x\n---\nid: 'two' # 2\ncommand: [\n":            {"one", "two broken 4:6"},
+		"id: one\ncommand: x\n--- {id: two, command: [}\n":                 {"one", "two broken 3:10"},
+		"- id: one\n  command: x\n- {id: two, dependencies: [}\n":          {"one broken 1:7", "two broken 3:8"},
+		"id: dag\ntasks:\n- id: task\n  name: [\n---\nid: two\ncommand: x": {"dag broken 1:5", "two"},
+		"id: [x\ntasks:\n- id: task\n---\nid: two\ncommand: x":             {"two"},
+		"# a list\n---\n- id: one\n  name: [\n- id: two\n":                 {"one broken 3:7", "two broken 5:7"},
+		"tasks: [\n---\n{id: two, command: x}\n":                           {"two"},
+		"%YAML 1.2\n---\nid: one\ncommand: [\n":                            nil,
+	} {
+		definitions, problems := Parse(KindTask, "f.yaml", []byte(text), Defaults{})
+		var got []string
+		for i := range definitions {
+			name := definitions[i].ID
+			if definitions[i].Broken {
+				name += fmt.Sprintf(" broken %d:%d", definitions[i].at.id.line, definitions[i].at.id.column)
+			}
+			got = append(got, name)
+		}
+		if diff := cmp.Diff(want, got); diff != "" || len(problems) != 1 {
+			t.Errorf("%q: %s, problems %v", text, diff, problems)
+		}
 	}
 }
 

@@ -22,6 +22,8 @@ type scope struct {
 	// exists tells whether there is a task of this name. Where it is given, the run is being made: what can't
 	// be told yet is left, and only checked.
 	exists func(name string) bool
+	// near gives the names of tasks that are like one that does not exist. It goes with exists.
+	near func(name string) []string
 
 	bindings map[string]*binding
 	stack    []*binding // under way
@@ -111,8 +113,10 @@ func (s *scope) cycle(b *binding) error {
 		path.WriteString(member.name)
 		path.WriteString(" -> ")
 	}
-	return fmt.Errorf("values refer to each other in a cycle: %s%s", path.String(), b.name)
+	return fmt.Errorf("%w: %s%s", errValueCycle, path.String(), b.name)
 }
+
+var errValueCycle = errors.New("values refer to each other in a cycle")
 
 // content resolves the references in decoded JSON. What a reference stands for is in the result as json.RawMessage.
 func (s *scope) content(b *binding, content any) (any, error) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cyclonetix/cyclonetix/internal/nearest"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
 )
 
@@ -18,18 +19,15 @@ const maxFaults = 10
 // the tasks run. The error holds up to ten that were found, each with its task; it shows nothing sensitive.
 // An output may be of any task of the plan, or of the catalog: one that an evaluation point may add.
 func (c *Catalog) CheckValues(plan *workflow.Plan, values *workflow.RunValues) error {
-	return checkValues(plan, values, func(task string) bool {
-		_, ok := c.tasks.index[task]
-		return ok
-	})
+	return checkValues(plan, values, &c.tasks)
 }
 
 // CheckValues is Catalog.CheckValues where there are no tasks but those of the plan.
 func CheckValues(plan *workflow.Plan, values *workflow.RunValues) error {
-	return checkValues(plan, values, func(string) bool { return false })
+	return checkValues(plan, values, &shelf{kind: KindTask})
 }
 
-func checkValues(plan *workflow.Plan, values *workflow.RunValues, defined func(task string) bool) error {
+func checkValues(plan *workflow.Plan, values *workflow.RunValues, defined *shelf) error {
 	if values == nil {
 		values = &noValues
 	}
@@ -53,7 +51,7 @@ func checkValues(plan *workflow.Plan, values *workflow.RunValues, defined func(t
 type checker struct {
 	plan    *workflow.Plan
 	values  *workflow.RunValues
-	defined func(task string) bool
+	defined *shelf // tasks that the plan may not have
 	// careful tells that what all tasks share can't be resolved on its own.
 	careful bool
 	names   map[string]bool // of the plan's nodes; nil until somebody asks
@@ -77,7 +75,7 @@ func (c *checker) checkRun() error {
 
 func (c *checker) scope(spec *workflow.TaskSpec) *scope {
 	s := newScope(spec, c.values, Lookups{})
-	s.exists = c.exists
+	s.exists, s.near = c.exists, c.near
 	return s
 }
 
@@ -143,7 +141,7 @@ func (c *checker) checkItems(spec *workflow.TaskSpec) error {
 	if b.later {
 		return nil
 	}
-	_, err := itemsOf(b.value)
+	_, err := s.items(b)
 	return err
 }
 
@@ -163,7 +161,24 @@ func (c *checker) exists(name string) bool {
 	}
 	name, _, _ = strings.Cut(name, "[") // an item
 	task, _ := splitVariant(name)
-	return c.names[name] || c.names[task] || c.defined(task)
+	_, defined := c.defined.index[task]
+	return c.names[name] || c.names[task] || defined
+}
+
+// near gives the names of tasks that are like one that does not exist.
+func (c *checker) near(name string) []string {
+	return nearest.Names(name, func(yield func(string) bool) {
+		for known := range maps.Keys(c.names) {
+			if _, too := c.defined.index[known]; !too && !yield(known) {
+				return
+			}
+		}
+		for known := range c.defined.ids() {
+			if !yield(known) {
+				return
+			}
+		}
+	})
 }
 
 // breach is the function of this name, which is asked once for a rule with an expression and a value.

@@ -36,7 +36,7 @@ func Items(spec *workflow.TaskSpec, values *workflow.RunValues, lookups Lookups)
 	case b.later:
 		return nil, errors.New("for_each refers to the item itself")
 	}
-	return itemsOf(b.value)
+	return s.items(b)
 }
 
 const forEachName = "for_each"
@@ -50,6 +50,25 @@ func (s *scope) bindItems() *binding {
 	return b
 }
 
+// items are those of the resolved reference of for_each, which is not sensitive.
+func (s *scope) items(b *binding) ([]workflow.Value, error) {
+	items, err := itemsOf(b.value)
+	if errors.Is(err, errNoList) {
+		return nil, fmt.Errorf("for_each: %s %w: it is %s", cut(s.spec.ForEach.Reference), err, shorten(string(b.value)))
+	}
+	return items, err
+}
+
+var errNoList = errors.New("is not a list")
+
+// shorten gives the beginning of JSON.
+func shorten(text string) string {
+	if text == "" {
+		return "empty"
+	}
+	return cut(text)
+}
+
 func itemsOf(value workflow.Value) ([]workflow.Value, error) {
 	content, err := decodeValue(value)
 	if text, ok := content.(string); ok && err == nil { // an output of KEY=VALUE lines has texts alone
@@ -58,7 +77,7 @@ func itemsOf(value workflow.Value) ([]workflow.Value, error) {
 	list, ok := content.([]any)
 	switch {
 	case err != nil || !ok:
-		return nil, errors.New("for_each: what it refers to is not a list")
+		return nil, errNoList
 	case len(list) > maxResolvedItems:
 		return nil, fmt.Errorf("for_each: the list has %d items, more than %d", len(list), maxResolvedItems)
 	}

@@ -121,7 +121,8 @@ func (s *scope) output(reference string) (workflow.Value, bool, error) {
 				return null, false, nil
 			}
 		}
-		return null, false, fmt.Errorf("there is no task %q, neither in this run nor among the definitions", places[len(places)-1].task)
+		wanted := places[len(places)-1].task
+		return null, false, fmt.Errorf("there is no task %q, neither in this run nor among the definitions%s", wanted, didYouMean(s.near(wanted)))
 	}
 	if err := s.ask(); err != nil {
 		return null, false, err

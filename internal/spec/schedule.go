@@ -32,11 +32,11 @@ var scheduleFields = []field[scheduleDraft]{
 		read: func(v value, s *scheduleDraft) { s.zone = v; s.Timezone, _ = v.label() },
 	},
 	{
-		name: "start_date", form: dateForm(), about: "The first logical date: YYYY-MM-DD, or with a time as RFC 3339 has it.",
+		name: "start_date", form: dateForm(), about: "The first logical date that gets a run by itself: YYYY-MM-DD, or with a time as RFC 3339 has it. A backfill may go back further.",
 		read: func(v value, s *scheduleDraft) { s.start = v },
 	},
 	{
-		name: "end_date", form: dateForm(), about: "The last logical date; a day counts to its end.",
+		name: "end_date", form: dateForm(), about: "The last logical date that gets a run by itself; a day counts to its end.",
 		read: func(v value, s *scheduleDraft) { s.end = v },
 	},
 	{

@@ -42,6 +42,9 @@ type reader struct {
 	expansion int // bytes that aliases may yet stand for
 	problems  []Problem
 	stopped   bool // what remains of the file is not to be read
+
+	before     int32       // lines of the file before the text in which YAML is looked for now
+	references []reference // of the definition that is read now
 }
 
 func (r *reader) problem(at place, format string, arguments ...any) {
@@ -475,11 +478,20 @@ func (v value) scalarJSON() string {
 	}
 }
 
-// checkText tells of a reference in a text that does not end.
+// checkText notes the references in a text, and tells of one that does not end.
 func (v value) checkText(text string) {
-	if _, err := references(text); err != nil {
-		v.problem("%s: %v", v.what, err)
-		v.reader.hint("write $${ for a literal ${")
+	for hasReference(text) {
+		_, name, after, found, err := cutReference(text)
+		if err != nil {
+			v.problem("%s: %v", v.what, err)
+			v.reader.hint("write $${ for a literal ${")
+			return
+		}
+		if !found {
+			return
+		}
+		v.reader.references = append(v.reader.references, reference{name: name, what: v.what, at: v.place()})
+		text = after
 	}
 }
 

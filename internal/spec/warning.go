@@ -48,6 +48,9 @@ func (c *Catalog) Warnings() []Problem {
 			}
 		}
 	}
+	c.warnNames(warn)
+	c.warnSchedules(warn)
+	c.warnCycles(warn)
 	sortProblems(all)
 	return all
 }

@@ -3,6 +3,8 @@ package spec
 import (
 	"slices"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestWarnings(t *testing.T) {
@@ -34,7 +36,45 @@ func TestWarnings(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("warnings %q, wanted %q", got, want)
 	}
-	if len(c.Problems()) != 1 {
-		t.Errorf("problems %v", c.Problems())
+	if problems := c.Problems(); len(problems) != 1 {
+		t.Errorf("problems %v", problems)
+	}
+}
+
+// TestWarningsOfReferences: what a run may be given, but as a rule is not.
+func TestWarningsOfReferences(t *testing.T) {
+	t.Parallel()
+	c := catalogOf(t, `
+- {id: a, command: x, parameters: {A: "${REGION} ${REGON} ${ITEM} ${DATE} ${B-C}", B: {sensitive: true, default: "${HIDDEN}"}}}
+- {id: withheld, command: x, dependencies: [nothing], env: {C: "${NONE}"}}
+- {id: dated, command: x, env: {D: "${LOGICAL_DATE}"}}
+- {id: round, command: x, parameters: {A: "${zzz}", B: "${C}", C: "${B}", X: "${X}"}, env: {D: "${D}"}}
+- {id: required, command: x, parameters: {R: {required: true}}}
+`, `
+- {id: by_time, schedule: {cron: "@daily"}, tasks: [{id: dated}, {id: required}]}
+- {id: by_hand, tasks: [{id: required}]}
+- {id: good, context: c, schedule: {cron: "@daily"}, tasks: [{id: dated}]}
+- {id: circle, context: c, variables: {REGION: "${OTHER}"}, tasks: [{id: dated}]}
+`, `
+- {id: c, variables: {REGION: eu, OTHER: "${REGION}"}}
+- {id: turns, extends: c, variables: {REGION: "${OTHER}"}}
+- {id: straight, extends: c, variables: {AREA: "${OTHER}-1"}}
+`)
+	var got []string
+	for _, warning := range c.Warnings() {
+		got = append(got, warning.Error())
+	}
+	want := []string{
+		`contexts.yaml:3:47: context "turns": values refer to each other in a cycle: OTHER -> REGION -> OTHER`,
+		`dags.yaml:2:8: DAG "by_time" cannot run by its schedule: task "required": no value for the required parameter R: give it with --param required.R=VALUE`,
+		`dags.yaml:5:48: DAG "circle": values refer to each other in a cycle: OTHER -> REGION -> OTHER`,
+		`tasks.yaml:2:39: no definition has a value for ${REGON}, to which the value of A refers: did you mean "REGION"?`,
+		`tasks.yaml:2:39: no definition has a value for ${B-C}, to which the value of A refers`,
+		`tasks.yaml:3:64: no definition has a value for ${NONE}, to which the value of C refers`,
+		`tasks.yaml:5:43: no definition has a value for ${zzz}, to which the value of A refers`,
+		`tasks.yaml:5:43: task "round": values refer to each other in a cycle: B -> C -> B`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
