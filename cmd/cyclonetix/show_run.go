@@ -145,6 +145,7 @@ func why(task *api.Task) string {
 var (
 	waits = map[string]string{
 		"": "waits to be tried again", workflow.CauseApproval.String(): "waits for approval", workflow.CausePaused.String(): "the run is paused",
+		workflow.CauseTriggerRule.String(): "waits for its trigger rule again",
 	}
 	causes = map[string]string{
 		workflow.CauseNotChosen.String(): "not chosen", workflow.CauseTriggerRule.String(): "its trigger rule cannot be met",
