@@ -132,6 +132,23 @@ func (q *Queries) FindRunByName(ctx context.Context, db DBTX, arg FindRunByNameP
 	return run_id, err
 }
 
+const freeRunName = `-- name: FreeRunName :exec
+DELETE FROM cyclonetix__state.run_names n
+WHERE n.kind = $1 AND n.name = $2 AND n.run_id = $3 AND NOT EXISTS (SELECT FROM cyclonetix__state.runs r WHERE r.run_id = $3)
+`
+
+type FreeRunNameParams struct {
+	Kind  int16
+	Name  string
+	RunID UUID
+}
+
+// The name of a run that retention has taken out of sight, and whose names it has yet to delete.
+func (q *Queries) FreeRunName(ctx context.Context, db DBTX, arg FreeRunNameParams) error {
+	_, err := db.Exec(ctx, freeRunName, arg.Kind, arg.Name, arg.RunID)
+	return err
+}
+
 const getGivenValues = `-- name: GetGivenValues :one
 SELECT run_values, sensitive_values FROM cyclonetix__state.runs WHERE run_id = $1
 `
@@ -355,6 +372,37 @@ type ListLiveRunsParams struct {
 
 func (q *Queries) ListLiveRuns(ctx context.Context, db DBTX, arg ListLiveRunsParams) ([]UUID, error) {
 	rows, err := db.Query(ctx, listLiveRuns, arg.Bucket, arg.After, arg.Most)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []UUID
+	for rows.Next() {
+		var run_id UUID
+		if err := rows.Scan(&run_id); err != nil {
+			return nil, err
+		}
+		items = append(items, run_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listLiveRunsAmong = `-- name: ListLiveRunsAmong :many
+SELECT u.run_id::uuid AS run_id
+FROM ROWS FROM (unnest($1::smallint[]), unnest($2::uuid[])) AS u (bucket, run_id)
+WHERE EXISTS (SELECT FROM cyclonetix__state.live_runs l WHERE l.bucket = u.bucket AND l.run_id = u.run_id)
+`
+
+type ListLiveRunsAmongParams struct {
+	Buckets []int16
+	RunIDs  []UUID
+}
+
+func (q *Queries) ListLiveRunsAmong(ctx context.Context, db DBTX, arg ListLiveRunsAmongParams) ([]UUID, error) {
+	rows, err := db.Query(ctx, listLiveRunsAmong, arg.Buckets, arg.RunIDs)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,11 @@ SELECT * FROM ROWS FROM (unnest(@kinds::smallint[]), unnest(@names::text[]), unn
 -- name: ListRunsByName :many
 SELECT run_id, name FROM cyclonetix__state.run_names WHERE kind = @kind AND name = ANY (@names::text[]);
 
+-- name: FreeRunName :exec
+-- The name of a run that retention has taken out of sight, and whose names it has yet to delete.
+DELETE FROM cyclonetix__state.run_names n
+WHERE n.kind = @kind AND n.name = @name AND n.run_id = @run_id AND NOT EXISTS (SELECT FROM cyclonetix__state.runs r WHERE r.run_id = @run_id);
+
 -- name: FindRunByName :one
 SELECT run_id FROM cyclonetix__state.run_names WHERE kind = @kind AND name = @name;
 
@@ -115,6 +120,11 @@ WHERE ctid = ANY (ARRAY(
 SELECT run_id FROM cyclonetix__state.live_runs
 WHERE bucket = @bucket AND run_id > @after
 ORDER BY bucket, run_id LIMIT @most;
+
+-- name: ListLiveRunsAmong :many
+SELECT u.run_id::uuid AS run_id
+FROM ROWS FROM (unnest(@buckets::smallint[]), unnest(@run_ids::uuid[])) AS u (bucket, run_id)
+WHERE EXISTS (SELECT FROM cyclonetix__state.live_runs l WHERE l.bucket = u.bucket AND l.run_id = u.run_id);
 
 -- name: CountLiveRunsBetween :one
 SELECT count(*) FROM cyclonetix__state.live_runs WHERE run_id >= @lower_bound AND run_id < @upper_bound;
