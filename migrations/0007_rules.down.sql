@@ -13,6 +13,8 @@ SET body = json_build_object('context_updates', body -> 'context_updates', 'para
 WHERE sensitive IS NOT NULL;
 ALTER TABLE cyclonetix__state.run_updates DROP COLUMN sensitive;
 
+DROP INDEX cyclonetix__state.runs_dates;
+
 UPDATE cyclonetix__state.settings s SET value = b.value
 FROM cyclonetix__state.settings b WHERE s.name = 'compatible_from' AND b.name = 'compatible_from_before_7';
 DELETE FROM cyclonetix__state.settings WHERE name = 'compatible_from_before_7';

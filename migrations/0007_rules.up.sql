@@ -1,3 +1,6 @@
+-- First what reads all rows: while it is built, runs can be read; nobody starts one. Few runs are for a date.
+CREATE INDEX runs_dates ON cyclonetix__state.runs (dag_id, logical_date) WHERE logical_date IS NOT NULL;
+
 -- A task run that dealt with a failure waits for its trigger rule once more (cause 15) when that task is retried. The new
 -- constraint allows more than the old one, which holds for all rows that are there: NOT VALID leaves them unread, so that a
 -- large history takes no longer. New partitions get it as a valid one.
