@@ -14,6 +14,7 @@ WHERE sensitive IS NOT NULL;
 ALTER TABLE cyclonetix__state.run_updates DROP COLUMN sensitive;
 
 DROP INDEX cyclonetix__state.runs_dates;
+DROP TABLE cyclonetix__state.declarations;
 
 UPDATE cyclonetix__state.settings s SET value = b.value
 FROM cyclonetix__state.settings b WHERE s.name = 'compatible_from' AND b.name = 'compatible_from_before_7';

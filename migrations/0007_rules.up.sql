@@ -13,6 +13,16 @@ ALTER TABLE cyclonetix__state.task_runs
 -- agents and reruns alone. Null for none, and for a change from before, which has them in its body.
 ALTER TABLE cyclonetix__state.run_updates ADD COLUMN sensitive json;
 
+-- What the configuration of each server says of all runs. A server declares again and again.
+CREATE TABLE cyclonetix__state.declarations (
+    server          text PRIMARY KEY,
+    queues          text[]      NOT NULL,
+    default_context text        NOT NULL,
+    at              timestamptz NOT NULL,
+    changed_at      timestamptz NOT NULL
+);
+DELETE FROM cyclonetix__state.settings WHERE name = 'declared';
+
 -- A program from before would not see them, and would let such a task run wait for ever.
 INSERT INTO cyclonetix__state.settings (name, value)
 SELECT 'compatible_from_before_7', s.value FROM cyclonetix__state.settings s WHERE s.name = 'compatible_from';
