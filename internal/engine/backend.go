@@ -154,6 +154,12 @@ type DateState struct {
 	Latest time.Time
 }
 
+// PassedOver tells that there is no run for the date of which this is known. Who waits for its success waits for that of
+// Latest instead.
+func (s DateState) PassedOver(date time.Time) bool {
+	return !s.Succeeded && s.Latest.UnixMicro() != date.UnixMicro()
+}
+
 // Definition is a stored definition: its kind ("task", "dag", "context", "parameter_set"), its id, and its JSON.
 type Definition struct {
 	Kind, ID string

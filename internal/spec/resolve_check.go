@@ -24,11 +24,6 @@ func (c *Catalog) CheckValues(plan *workflow.Plan, values *workflow.RunValues) e
 	})
 }
 
-// CheckValues is Catalog.CheckValues where there are no tasks but those of the plan.
-func CheckValues(plan *workflow.Plan, values *workflow.RunValues) error {
-	return checkValues(plan, values, func(string) bool { return false })
-}
-
 func checkValues(plan *workflow.Plan, values *workflow.RunValues, defined func(task string) bool) error {
 	if values == nil {
 		values = &noValues

@@ -234,7 +234,7 @@ func TestErrorsHideSensitiveValues(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), marker) {
 			t.Errorf("%s: got %v", name, err)
 		}
-		if err := CheckValues(plan, nil); err != nil && strings.Contains(err.Error(), marker) {
+		if err := checkAlone(plan, nil); err != nil && strings.Contains(err.Error(), marker) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
