@@ -70,6 +70,7 @@ type draft struct {
 	version   int32
 	reason    string
 	reopened  bool
+	undoing   bool // what a person wants undone takes more than one change: nothing else follows before it is done
 	runDirty  bool
 	count     bool
 }
@@ -339,7 +340,7 @@ func (d *draft) verdict(number int32) verdict {
 // settle works off what follows from the states, as far as the change has room.
 func (d *draft) settle() {
 	d.redecide()
-	if d.status != RunRunning && d.status != RunPaused {
+	if d.undoing || d.status != RunRunning && d.status != RunPaused {
 		return
 	}
 	work := d.scratch

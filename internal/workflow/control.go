@@ -113,6 +113,10 @@ func (d *draft) retry(event *Event) bool {
 	case state.Attempt == 0 && state.Status == TaskCompleted && d.verdict(number) != verdictStart: // kept: it can't run yet
 		return true
 	}
+	if undone, ok = d.undoBefore(undone); !ok {
+		return false
+	}
+	state = d.peek(number)
 	d.event("retry", event.Actor, number, "")
 	d.reopen()
 	if state.Attempt == 0 { // it never ran
@@ -161,6 +165,10 @@ func (d *draft) skip(event *Event) bool {
 		d.event("skip", event.Actor, number, "")
 		d.close(number, skipped)
 	case state.Status.Failure():
+		if undone, ok = d.undoBefore(undone); !ok {
+			return false
+		}
+		state = d.node(number)
 		d.event("skip", event.Actor, number, "")
 		d.reopen()
 		d.skipEnded(number, skipped, undone)
@@ -287,13 +295,46 @@ func (d *draft) revive(number int32, undone []int32) {
 		case state.Attempt > 0:
 			d.wait(node, d.retire(node), CauseTriggerRule, false)
 		default:
-			d.change.tally.add(state.Status, -1)
-			*state = NodeState{}
-			d.change.Reset = append(d.change.Reset, node)
+			d.reset(node)
 		}
 		*touched = append(append(*touched, node), d.graph.Dependents(node)...)
 	}
 	*touched = append(*touched, d.graph.Dependents(number)...)
+}
+
+// undoBefore cuts what is undone with a node, where it is large: some is made pending before the node itself changes, and
+// then it is false, as the rest has to wait until the change so far is committed. That is what the same would become again
+// if the event were lost: so a crash between the changes does no harm, and the event comes once more. Else it gives all of it.
+func (d *draft) undoBefore(undone []int32) (rest []int32, ok bool) {
+	if len(undone) < d.room() {
+		return undone, true
+	}
+	var some []int32
+	for _, node := range slices.Backward(undone) { // what is left is still found from the node
+		if state := d.peek(node); len(some) == d.room() || state.Cause != CauseNone ||
+			state.Status != TaskUpstreamFailed && (state.Status != TaskSkipped || state.Attempt > 0) {
+			continue
+		}
+		some = append(some, node)
+	}
+	if len(some) == 0 {
+		return undone, true
+	}
+	d.undoing = true
+	d.reopen()
+	for _, node := range some {
+		d.reset(node)
+	}
+	return nil, false
+}
+
+// reset makes a node pending that ended without having run.
+func (d *draft) reset(node int32) {
+	state := d.node(node)
+	d.change.tally.add(state.Status, -1)
+	*state = NodeState{}
+	d.change.Reset = append(d.change.Reset, node)
+	d.scratch.touched = append(append(d.scratch.touched, node), d.graph.Dependents(node)...)
 }
 
 // unwait takes back the row that says that a node waits for its trigger rule, where the same change decides on it: a node gets
