@@ -219,5 +219,16 @@ func (b *Backend) outputs(ctx context.Context, run workflow.RunID, tasks []strin
 	for _, row := range rows {
 		outputs[row.Task] = workflow.Value(row.Body)
 	}
+	longer := workflow.LongerNames(tasks, outputs)
+	if len(longer) == 0 {
+		return outputs, nil
+	}
+	there, err := b.queries.ListNodesAmong(ctx, b.on(b.pool), db.ListNodesAmongParams{RunID: db.UUID(run), Names: longer})
+	if err != nil {
+		return nil, fmt.Errorf("read which tasks run %s has: %w", run, interpretError(err))
+	}
+	for _, task := range there {
+		outputs[task] = ""
+	}
 	return outputs, nil
 }
