@@ -347,7 +347,7 @@ func TestParametersOfEvaluationsLieApart(t *testing.T) {
 	for _, column := range askAll[string](w, `SELECT format('SELECT count(*) FROM %I.%I t WHERE t.%I::text LIKE ', table_schema, table_name, column_name)
 		FROM information_schema.columns WHERE table_schema LIKE 'cyclonetix%' AND table_name !~ '_\d{8}t\d{2}$'`) {
 		if ask[int](w, column+"'%"+marker+"%'") > 0 {
-			found = append(found, column[strings.Index(column, "FROM"):])
+			found = append(found, strings.TrimPrefix(column, "SELECT count(*) "))
 		}
 	}
 	slices.Sort(found)

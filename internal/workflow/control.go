@@ -168,7 +168,6 @@ func (d *draft) skip(event *Event) bool {
 		if undone, ok = d.undoBefore(undone); !ok {
 			return false
 		}
-		state = d.node(number)
 		d.event("skip", event.Actor, number, "")
 		d.reopen()
 		d.skipEnded(number, skipped, undone)
