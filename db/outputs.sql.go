@@ -42,6 +42,40 @@ func (q *Queries) CopyOutputs(ctx context.Context, db DBTX, arg CopyOutputsParam
 	return err
 }
 
+const listNodesAmong = `-- name: ListNodesAmong :many
+SELECT n.name FROM cyclonetix__state.runs r JOIN cyclonetix__state.plan_nodes n ON n.plan = r.plan
+WHERE r.run_id = $1 AND n.name = ANY ($2::text[])
+UNION
+SELECT coalesce(g.iteration_of, g.name) FROM cyclonetix__state.run_nodes g
+WHERE g.run_id = $1 AND coalesce(g.iteration_of, g.name) = ANY ($2::text[])
+`
+
+type ListNodesAmongParams struct {
+	RunID UUID
+	Names []string
+}
+
+// The names, without the iteration, that nodes of a run have.
+func (q *Queries) ListNodesAmong(ctx context.Context, db DBTX, arg ListNodesAmongParams) ([]string, error) {
+	rows, err := db.Query(ctx, listNodesAmong, arg.RunID, arg.Names)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		items = append(items, name)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listOutputs = `-- name: ListOutputs :many
 SELECT o.task, o.body
 FROM cyclonetix__state.outputs o

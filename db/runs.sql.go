@@ -132,6 +132,23 @@ func (q *Queries) FindRunByName(ctx context.Context, db DBTX, arg FindRunByNameP
 	return run_id, err
 }
 
+const freeRunName = `-- name: FreeRunName :exec
+DELETE FROM cyclonetix__state.run_names n
+WHERE n.kind = $1 AND n.name = $2 AND n.run_id = $3 AND NOT EXISTS (SELECT FROM cyclonetix__state.runs r WHERE r.run_id = $3)
+`
+
+type FreeRunNameParams struct {
+	Kind  int16
+	Name  string
+	RunID UUID
+}
+
+// The name of a run that retention has taken out of sight, and whose names it has yet to delete.
+func (q *Queries) FreeRunName(ctx context.Context, db DBTX, arg FreeRunNameParams) error {
+	_, err := db.Exec(ctx, freeRunName, arg.Kind, arg.Name, arg.RunID)
+	return err
+}
+
 const getGivenValues = `-- name: GetGivenValues :one
 SELECT run_values, sensitive_values FROM cyclonetix__state.runs WHERE run_id = $1
 `
@@ -262,17 +279,18 @@ func (q *Queries) InsertRunStates(ctx context.Context, db DBTX, arg InsertRunSta
 }
 
 const insertRunUpdates = `-- name: InsertRunUpdates :exec
-INSERT INTO cyclonetix__state.run_updates (run_id, version, body, node)
-SELECT u.run_id, u.version, u.body::json, u.node
-FROM ROWS FROM (unnest($1::uuid[]), unnest($2::integer[]), unnest($3::text[]), unnest($4::integer[]))
-     AS u (run_id, version, body, node)
+INSERT INTO cyclonetix__state.run_updates (run_id, version, body, sensitive, node)
+SELECT u.run_id, u.version, u.body::json, nullif(u.sensitive, '')::json, u.node
+FROM ROWS FROM (unnest($1::uuid[]), unnest($2::integer[]), unnest($3::text[]), unnest($4::text[]),
+                unnest($5::integer[])) AS u (run_id, version, body, sensitive, node)
 `
 
 type InsertRunUpdatesParams struct {
-	RunIDs   []UUID
-	Versions []int32
-	Bodies   []string
-	Nodes    []int32
+	RunIDs     []UUID
+	Versions   []int32
+	Bodies     []string
+	Sensitives []string
+	Nodes      []int32
 }
 
 func (q *Queries) InsertRunUpdates(ctx context.Context, db DBTX, arg InsertRunUpdatesParams) error {
@@ -280,6 +298,7 @@ func (q *Queries) InsertRunUpdates(ctx context.Context, db DBTX, arg InsertRunUp
 		arg.RunIDs,
 		arg.Versions,
 		arg.Bodies,
+		arg.Sensitives,
 		arg.Nodes,
 	)
 	return err
@@ -371,13 +390,45 @@ func (q *Queries) ListLiveRuns(ctx context.Context, db DBTX, arg ListLiveRunsPar
 	return items, nil
 }
 
+const listLiveRunsAmong = `-- name: ListLiveRunsAmong :many
+SELECT u.run_id::uuid AS run_id
+FROM ROWS FROM (unnest($1::smallint[]), unnest($2::uuid[])) AS u (bucket, run_id)
+WHERE EXISTS (SELECT FROM cyclonetix__state.live_runs l WHERE l.bucket = u.bucket AND l.run_id = u.run_id)
+`
+
+type ListLiveRunsAmongParams struct {
+	Buckets []int16
+	RunIDs  []UUID
+}
+
+func (q *Queries) ListLiveRunsAmong(ctx context.Context, db DBTX, arg ListLiveRunsAmongParams) ([]UUID, error) {
+	rows, err := db.Query(ctx, listLiveRunsAmong, arg.Buckets, arg.RunIDs)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []UUID
+	for rows.Next() {
+		var run_id UUID
+		if err := rows.Scan(&run_id); err != nil {
+			return nil, err
+		}
+		items = append(items, run_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listRunUpdates = `-- name: ListRunUpdates :many
-SELECT node::integer AS node, body FROM cyclonetix__state.run_updates WHERE run_id = $1 AND node IS NOT NULL ORDER BY version
+SELECT node::integer AS node, body, sensitive FROM cyclonetix__state.run_updates WHERE run_id = $1 AND node IS NOT NULL ORDER BY version
 `
 
 type ListRunUpdatesRow struct {
-	Node int32
-	Body []byte
+	Node      int32
+	Body      []byte
+	Sensitive []byte
 }
 
 // Those of which it is known what evaluation point they are of.
@@ -390,7 +441,7 @@ func (q *Queries) ListRunUpdates(ctx context.Context, db DBTX, runID UUID) ([]Li
 	var items []ListRunUpdatesRow
 	for rows.Next() {
 		var i ListRunUpdatesRow
-		if err := rows.Scan(&i.Node, &i.Body); err != nil {
+		if err := rows.Scan(&i.Node, &i.Body, &i.Sensitive); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -438,11 +489,12 @@ func (q *Queries) ListRunsByName(ctx context.Context, db DBTX, arg ListRunsByNam
 const loadRunInfos = `-- name: LoadRunInfos :many
 SELECT r.run_id, r.dag_id, r.name, r.revision, r.plan,
        (CASE WHEN u.known = 0 THEN r.run_values END)::json AS run_values,
-       (CASE WHEN u.known = 0 THEN r.sensitive_values END)::json AS sensitive_values, p.version, p.updates
+       (CASE WHEN u.known = 0 THEN r.sensitive_values END)::json AS sensitive_values, p.version, p.updates, p.sensitive_updates
 FROM ROWS FROM (unnest($1::uuid[]), unnest($2::integer[])) AS u (run_id, known),
      LATERAL (SELECT run_id, plan, revision, created_at, by_outcome, dag_id, name, context, actor, cause, run_values, sensitive_values, options, logical_date, rerun_of, request FROM cyclonetix__state.runs r
               WHERE r.run_id = u.run_id AND r.run_id >= $3 AND r.run_id <= $4 LIMIT 1) r,
-     LATERAL (SELECT coalesce(max(c.version), 0)::integer AS version, json_agg(c.body ORDER BY c.version)::json AS updates
+     LATERAL (SELECT coalesce(max(c.version), 0)::integer AS version, json_agg(c.body ORDER BY c.version)::json AS updates,
+                    json_agg(c.sensitive ORDER BY c.version)::json AS sensitive_updates
               FROM cyclonetix__state.run_updates c
               WHERE c.run_id = u.run_id AND c.version >= u.known AND c.run_id >= $3 AND c.run_id <= $4) p
 `
@@ -455,15 +507,16 @@ type LoadRunInfosParams struct {
 }
 
 type LoadRunInfosRow struct {
-	RunID           UUID
-	DagID           string
-	Name            *string
-	Revision        int64
-	Plan            UUID
-	RunValues       []byte
-	SensitiveValues []byte
-	Version         int32
-	Updates         []byte
+	RunID            UUID
+	DagID            string
+	Name             *string
+	Revision         int64
+	Plan             UUID
+	RunValues        []byte
+	SensitiveValues  []byte
+	Version          int32
+	Updates          []byte
+	SensitiveUpdates []byte
 }
 
 // What agents and the writer need to know of runs, with what evaluation points changed. A known version is 0, or 1 more than that
@@ -492,6 +545,7 @@ func (q *Queries) LoadRunInfos(ctx context.Context, db DBTX, arg LoadRunInfosPar
 			&i.SensitiveValues,
 			&i.Version,
 			&i.Updates,
+			&i.SensitiveUpdates,
 		); err != nil {
 			return nil, err
 		}

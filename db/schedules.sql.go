@@ -12,8 +12,10 @@ import (
 
 const findLatestDate = `-- name: FindLatestDate :one
 SELECT greatest(
-    (SELECT max(d.logical_date) FROM cyclonetix__state.dates d WHERE d.dag_id = $1 AND d.logical_date < $2::timestamptz),
-    (SELECT max(r.logical_date) FROM cyclonetix__state.runs r WHERE r.dag_id = $1 AND r.logical_date < $2::timestamptz),
+    (SELECT d.logical_date FROM cyclonetix__state.dates d WHERE d.dag_id = $1 AND d.logical_date < $2::timestamptz
+     ORDER BY d.logical_date DESC LIMIT 1),
+    (SELECT r.logical_date FROM cyclonetix__state.runs r WHERE r.dag_id = $1 AND r.logical_date < $2::timestamptz
+     ORDER BY r.logical_date DESC LIMIT 1),
     '0001-01-01 00:00:00+00')::timestamptz AS latest
 `
 
@@ -22,7 +24,8 @@ type FindLatestDateParams struct {
 	Before time.Time
 }
 
-// The newest date of a DAG before one, that has a run which is stored or has succeeded; year 1 for none.
+// The newest date of a DAG before one, that has a run which is stored or has succeeded; year 1 for none. It is one look into
+// the index of dates of each partition: however long the history, it is not read.
 func (q *Queries) FindLatestDate(ctx context.Context, db DBTX, arg FindLatestDateParams) (time.Time, error) {
 	row := db.QueryRow(ctx, findLatestDate, arg.DagID, arg.Before)
 	var latest time.Time
@@ -35,9 +38,10 @@ SELECT d.dag_id, d.logical_date::timestamptz AS logical_date, true AS succeeded
 FROM ROWS FROM (unnest($1::text[]), unnest($2::timestamptz[])) AS u (dag_id, logical_date),
      LATERAL (SELECT dag_id, logical_date, run_id FROM cyclonetix__state.dates d WHERE d.dag_id = u.dag_id AND d.logical_date = u.logical_date LIMIT 1) d
 UNION ALL
-SELECT r.dag_id, r.logical_date::timestamptz, false
-FROM cyclonetix__state.runs r
-WHERE r.dag_id = ANY ($1::text[]) AND r.run_id >= $3 AND r.logical_date = ANY ($2::timestamptz[])
+SELECT u.dag_id::text, u.logical_date::timestamptz, false
+FROM ROWS FROM (unnest($1::text[]), unnest($2::timestamptz[])) AS u (dag_id, logical_date),
+     LATERAL (SELECT true AS there FROM cyclonetix__state.runs r
+              WHERE r.dag_id = u.dag_id AND r.logical_date = u.logical_date AND r.run_id >= $3 LIMIT 1) r
 `
 
 type ListKnownDatesParams struct {
@@ -53,7 +57,7 @@ type ListKnownDatesRow struct {
 }
 
 // Which of the dates have a run that is stored, and which have succeeded. A run is made after the time that it is for, so
-// that of a new date is found among the newest; the DAG's runs are read once however many dates are asked for.
+// that of a new date is looked for in the newest partitions only: one look into the index of dates of each.
 func (q *Queries) ListKnownDates(ctx context.Context, db DBTX, arg ListKnownDatesParams) ([]ListKnownDatesRow, error) {
 	rows, err := db.Query(ctx, listKnownDates, arg.DagIds, arg.LogicalDates, arg.Least)
 	if err != nil {

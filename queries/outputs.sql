@@ -24,6 +24,14 @@ FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@nodes::integer[]), unnest(@tas
      LATERAL (SELECT o.body FROM cyclonetix__state.outputs o
               WHERE o.run_id = u.from_run AND o.node = u.from_node AND o.run_id >= @least AND o.run_id <= @greatest LIMIT 1) o;
 
+-- name: ListNodesAmong :many
+-- The names, without the iteration, that nodes of a run have.
+SELECT n.name FROM cyclonetix__state.runs r JOIN cyclonetix__state.plan_nodes n ON n.plan = r.plan
+WHERE r.run_id = @run_id AND n.name = ANY (@names::text[])
+UNION
+SELECT coalesce(g.iteration_of, g.name) FROM cyclonetix__state.run_nodes g
+WHERE g.run_id = @run_id AND coalesce(g.iteration_of, g.name) = ANY (@names::text[]);
+
 -- name: ListOutputs :many
 -- Of each task, what its newest iteration gave of those that completed. Later iterations have higher numbers.
 SELECT o.task, o.body

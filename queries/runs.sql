@@ -5,6 +5,11 @@ SELECT * FROM ROWS FROM (unnest(@kinds::smallint[]), unnest(@names::text[]), unn
 -- name: ListRunsByName :many
 SELECT run_id, name FROM cyclonetix__state.run_names WHERE kind = @kind AND name = ANY (@names::text[]);
 
+-- name: FreeRunName :exec
+-- The name of a run that retention has taken out of sight, and whose names it has yet to delete.
+DELETE FROM cyclonetix__state.run_names n
+WHERE n.kind = @kind AND n.name = @name AND n.run_id = @run_id AND NOT EXISTS (SELECT FROM cyclonetix__state.runs r WHERE r.run_id = @run_id);
+
 -- name: FindRunByName :one
 SELECT run_id FROM cyclonetix__state.run_names WHERE kind = @kind AND name = @name;
 
@@ -79,14 +84,14 @@ WITH reopened AS (
 SELECT cyclonetix__state.expect_rows('reopened runs', 1, count(*)) FROM living;
 
 -- name: InsertRunUpdates :exec
-INSERT INTO cyclonetix__state.run_updates (run_id, version, body, node)
-SELECT u.run_id, u.version, u.body::json, u.node
-FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@versions::integer[]), unnest(@bodies::text[]), unnest(@nodes::integer[]))
-     AS u (run_id, version, body, node);
+INSERT INTO cyclonetix__state.run_updates (run_id, version, body, sensitive, node)
+SELECT u.run_id, u.version, u.body::json, nullif(u.sensitive, '')::json, u.node
+FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@versions::integer[]), unnest(@bodies::text[]), unnest(@sensitives::text[]),
+                unnest(@nodes::integer[])) AS u (run_id, version, body, sensitive, node);
 
 -- name: ListRunUpdates :many
 -- Those of which it is known what evaluation point they are of.
-SELECT node::integer AS node, body FROM cyclonetix__state.run_updates WHERE run_id = @run_id AND node IS NOT NULL ORDER BY version;
+SELECT node::integer AS node, body, sensitive FROM cyclonetix__state.run_updates WHERE run_id = @run_id AND node IS NOT NULL ORDER BY version;
 
 -- name: WriteDates :exec
 -- In order of the key, so that two who write the same do not deadlock.
@@ -116,6 +121,11 @@ SELECT run_id FROM cyclonetix__state.live_runs
 WHERE bucket = @bucket AND run_id > @after
 ORDER BY bucket, run_id LIMIT @most;
 
+-- name: ListLiveRunsAmong :many
+SELECT u.run_id::uuid AS run_id
+FROM ROWS FROM (unnest(@buckets::smallint[]), unnest(@run_ids::uuid[])) AS u (bucket, run_id)
+WHERE EXISTS (SELECT FROM cyclonetix__state.live_runs l WHERE l.bucket = u.bucket AND l.run_id = u.run_id);
+
 -- name: CountLiveRunsBetween :one
 SELECT count(*) FROM cyclonetix__state.live_runs WHERE run_id >= @lower_bound AND run_id < @upper_bound;
 
@@ -142,11 +152,12 @@ WHERE (s.status >= 10) = @ended::boolean;
 -- which the caller knows of: then it gets only what came after it. The bounds are as above.
 SELECT r.run_id, r.dag_id, r.name, r.revision, r.plan,
        (CASE WHEN u.known = 0 THEN r.run_values END)::json AS run_values,
-       (CASE WHEN u.known = 0 THEN r.sensitive_values END)::json AS sensitive_values, p.version, p.updates
+       (CASE WHEN u.known = 0 THEN r.sensitive_values END)::json AS sensitive_values, p.version, p.updates, p.sensitive_updates
 FROM ROWS FROM (unnest(@run_ids::uuid[]), unnest(@known_versions::integer[])) AS u (run_id, known),
      LATERAL (SELECT * FROM cyclonetix__state.runs r
               WHERE r.run_id = u.run_id AND r.run_id >= @least AND r.run_id <= @greatest LIMIT 1) r,
-     LATERAL (SELECT coalesce(max(c.version), 0)::integer AS version, json_agg(c.body ORDER BY c.version)::json AS updates
+     LATERAL (SELECT coalesce(max(c.version), 0)::integer AS version, json_agg(c.body ORDER BY c.version)::json AS updates,
+                    json_agg(c.sensitive ORDER BY c.version)::json AS sensitive_updates
               FROM cyclonetix__state.run_updates c
               WHERE c.run_id = u.run_id AND c.version >= u.known AND c.run_id >= @least AND c.run_id <= @greatest) p;
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ const queueCheck = 10 * time.Second
 type publisher struct {
 	backend  engine.Backend
 	loader   *spec.Loader
+	server   string // tells apart whose configuration declares
 	declares engine.Declared
 	source   string
 	logger   *slog.Logger
@@ -40,6 +42,7 @@ func newPublisher(backend engine.Backend, settings *config.Config, logger *slog.
 	return &publisher{
 		backend: backend, loader: spec.NewLoader(directoriesOf(settings), spec.Defaults{Queue: settings.DefaultQueue}),
 		declares: engine.Declared{Queues: declaredQueues(settings), DefaultContext: settings.DefaultContext},
+		server:   serverName(settings),
 		source:   settings.TaskDirectory, logger: logger,
 	}
 }
@@ -53,6 +56,14 @@ func (p *publisher) changed() <-chan struct{} {
 	return waits
 }
 
+// declareEvery is how often what this server declares is said again, so that it counts: see engine.DeclaredFor.
+const declareEvery = time.Minute
+
+// serverName is that of a server over its restarts: the new configuration takes the place of the old one.
+func serverName(settings *config.Config) string {
+	return strings.Join([]string{hostName(), settings.Server.Listen, settings.TaskDirectory}, " ")
+}
+
 // watch publishes each change, until the context ends.
 func (p *publisher) watch(ctx context.Context) {
 	again := func() {
@@ -62,6 +73,13 @@ func (p *publisher) watch(ctx context.Context) {
 	}
 	var queues sync.WaitGroup
 	defer queues.Wait()
+	queues.Go(func() {
+		for sleep(ctx, declareEvery) {
+			if err := p.backend.Declare(ctx, p.server, p.declares); err != nil && ctx.Err() == nil {
+				p.logger.Warn("the queues of this server could not be declared; trying again in a minute", "error", err)
+			}
+		}
+	})
 	queues.Go(func() {
 		for sleep(ctx, queueCheck) {
 			p.mu.Lock()
@@ -84,7 +102,7 @@ type key struct{ kind, id string }
 func (p *publisher) publish(ctx context.Context) error {
 	p.publishing.Lock()
 	defer p.publishing.Unlock()
-	if err := p.backend.Declare(ctx, p.declares); err != nil {
+	if err := p.backend.Declare(ctx, p.server, p.declares); err != nil {
 		return err //nolint:wrapcheck // says it all
 	}
 	set, problems := p.loader.Load()
@@ -171,13 +189,17 @@ func broken(withheld map[key]bool, problems []spec.Problem) (definitions []engin
 	return definitions
 }
 
-// declared are the queues that tasks may name: those of the configuration, and those of registered agents.
+// declared are the queues that tasks may name: those of the servers' configurations, and those of registered agents.
 func (p *publisher) declared(ctx context.Context) ([]string, error) {
+	declared, err := p.backend.Declared(ctx)
+	if err != nil || len(declared.Queues) == 0 {
+		return nil, err //nolint:wrapcheck // says it all
+	}
 	agents, err := p.backend.Agents(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read which queues agents serve: %w", err)
 	}
-	queues := slices.Clone(p.declares.Queues)
+	queues := declared.Queues
 	for i := range agents {
 		queues = append(queues, agents[i].Queues...)
 	}

@@ -151,3 +151,15 @@ func TestPublishWaitsForAQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A task may name a queue that only another server declares.
+func TestQueuesOfOtherServers(t *testing.T) {
+	t.Parallel()
+	p := publishing(t)
+	p.write("task.yaml", "id: a\ncommand: one\nqueue: elsewhere\n")
+	p.expect()
+	if err := p.backend.Declare(t.Context(), "another server", engine.Declared{Queues: []string{"elsewhere"}}); err != nil {
+		t.Fatal(err)
+	}
+	p.expect("a one")
+}

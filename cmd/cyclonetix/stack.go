@@ -337,10 +337,12 @@ func (s *stack) takeDown(ctx context.Context) error {
 }
 
 // processName tells apart the processes of a cluster.
-func processName() string {
+func processName() string { return fmt.Sprintf("%s-%d", hostName(), os.Getpid()) }
+
+func hostName() string {
 	host, err := os.Hostname()
 	if err != nil || host == "" {
-		host = "localhost"
+		return "localhost"
 	}
-	return fmt.Sprintf("%s-%d", host, os.Getpid())
+	return host
 }

@@ -64,6 +64,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		if session == nil {
 			return nil
 		}
+		a.dirs.registered(session.LiveRuns)
 		l := newLife(a, session, began)
 		if err := l.run(ctx); err != nil {
 			return err

@@ -49,6 +49,9 @@ func (s *source) Poll() time.Duration                                           
 func (s *source) Beat(context.Context) ([]engine.Order, error)                        { return nil, nil }
 func (s *source) WriteLogs(context.Context, []engine.LogChunk) error                  { return nil }
 func (s *source) Close(context.Context) error                                         { return nil }
+func (s *source) LiveRuns(context.Context, []workflow.RunID) ([]workflow.RunID, error) {
+	return nil, nil
+}
 
 func (s *source) First(context.Context) (engine.FirstWaiting, bool, error) {
 	return engine.FirstWaiting{}, false, nil

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +37,7 @@ type directories struct {
 	lock     *os.File // held as long as this process uses attempts
 	stop     chan struct{}
 	swept    chan struct{}
+	asks     chan liveRuns // of the newest registration
 	results  atomic.Uint64 // numbers the result files
 
 	mu     sync.Mutex
@@ -71,7 +73,7 @@ func newDirectories(root string, cleanup bool, logger *slog.Logger) (*directorie
 	}
 	d := &directories{
 		runFolders: newRunFolders(root), parent: filepath.Join(root, "attempts"),
-		cleanup: cleanup, logger: logger, stop: make(chan struct{}), swept: make(chan struct{}),
+		cleanup: cleanup, logger: logger, stop: make(chan struct{}), swept: make(chan struct{}), asks: make(chan liveRuns, 1),
 	}
 	if err := os.MkdirAll(root, private); err != nil {
 		return nil, fmt.Errorf("make the agent's work folder: %w", err)
@@ -134,27 +136,55 @@ func flock(file *os.File, how int) error {
 	}
 }
 
-// sweep removes, now and every day, what dead agents left behind.
+// registered gives the way to ask which runs live, and lets what is left behind be looked for.
+func (d *directories) registered(ask liveRuns) {
+	for {
+		select {
+		case d.asks <- ask:
+			return
+		default:
+		}
+		select {
+		case <-d.asks: // of a registration that is over
+		default:
+		}
+	}
+}
+
+// sweep removes, now, with each registration and every day, what dead agents left behind.
 func (d *directories) sweep() {
 	defer close(d.swept)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-d.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var ask liveRuns
 	for {
 		select {
 		case <-d.stop:
 			return
+		case ask = <-d.asks:
 		case <-timer.C:
 			timer.Reset(sweepEvery)
 		}
-		d.sweepOnce()
+		d.sweepOnce(ctx, ask)
 	}
 }
 
-func (d *directories) sweepOnce() {
+func (d *directories) sweepOnce(ctx context.Context, ask liveRuns) {
 	if !d.cleanup {
 		return // people will look at what is there
 	}
-	d.sweepRuns(d.removeAll, d.stop)
+	if err := d.sweepRuns(ctx, d.removeAll, ask); err != nil && ctx.Err() == nil {
+		d.logger.Warn("old folders of runs are kept for now, because it is not known which runs have ended", "error", err)
+	}
 	others, _ := os.ReadDir(d.parent)
 	for _, other := range others {
 		path := filepath.Join(d.parent, other.Name())

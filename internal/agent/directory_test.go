@@ -1,9 +1,12 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -165,7 +168,10 @@ func TestSweep(t *testing.T) {
 	root := t.TempDir()
 	dead, alive := filepath.Join(root, "attempts", "1-dead"), filepath.Join(root, "attempts", "2-alive")
 	old, recent := filepath.Join(root, "runs", "old"), filepath.Join(root, "runs", "recent")
-	for _, path := range []string{dead, alive, old, recent} {
+	// Nothing changes in the folder of a run that is paused, or waits for a person.
+	endedRun, liveRun := workflow.NewRunID(time.Now(), 1), workflow.NewRunID(time.Now(), 2)
+	ended, live := filepath.Join(root, "runs", endedRun.String()), filepath.Join(root, "runs", liveRun.String())
+	for _, path := range []string{dead, alive, old, recent, ended, live} {
 		if err := os.MkdirAll(filepath.Join(path, "folder"), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -177,13 +183,15 @@ func TestSweep(t *testing.T) {
 	defer lock.Close()
 	for path, age := range map[string]time.Duration{
 		dead: time.Hour, alive: time.Hour, old: 2 * runFolderAge, filepath.Join(old, "folder"): 2 * runFolderAge, recent: 2 * runFolderAge,
+		ended: 2 * runFolderAge, filepath.Join(ended, "folder"): 2 * runFolderAge,
+		live: 2 * runFolderAge, filepath.Join(live, "folder"): 2 * runFolderAge,
 	} {
 		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-age)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	keeps := makeDirectories(t, root, false)
-	keeps.sweepOnce()
+	keeps.sweepOnce(t.Context(), nil)
 	keeps.close(time.Minute)
 	<-keeps.swept
 	for _, path := range []string{dead, old} {
@@ -192,10 +200,27 @@ func TestSweep(t *testing.T) {
 		}
 	}
 	next := makeDirectories(t, root, true)
-	next.sweepOnce()
+	next.sweepOnce(t.Context(), nil)
+	next.sweepOnce(t.Context(), func(context.Context, []workflow.RunID) ([]workflow.RunID, error) {
+		return nil, errors.New("the backend is away")
+	})
+	for _, path := range []string{ended, live} {
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("one that nobody could ask about was removed: %s", path)
+		}
+	}
+	asked := make(chan struct{})
+	next.registered(func(_ context.Context, runs []workflow.RunID) ([]workflow.RunID, error) {
+		defer close(asked)
+		if len(runs) != 2 || !slices.Contains(runs, endedRun) || !slices.Contains(runs, liveRun) {
+			t.Errorf("asked is about %v", runs)
+		}
+		return []workflow.RunID{liveRun}, nil
+	})
+	<-asked // it sweeps by itself, too
 	next.close(time.Minute)
-	<-next.swept // it sweeps by itself, too
-	for path, want := range map[string]bool{dead: false, alive: true, old: false, recent: true} {
+	<-next.swept
+	for path, want := range map[string]bool{dead: false, alive: true, old: false, recent: true, ended: false, live: true} {
 		if _, err := os.Stat(path); (err == nil) != want {
 			t.Errorf("%s is there: %v, want %v", path, err == nil, want)
 		}

@@ -427,6 +427,10 @@ func (s *session) Outputs(ctx context.Context, _ workflow.RunID, tasks []string)
 	return found, err
 }
 
+func (s *session) LiveRuns(ctx context.Context, _ []workflow.RunID) (live []workflow.RunID, err error) {
+	return nil, s.call(ctx, "live runs", func() {})
+}
+
 func (s *session) WriteLogs(ctx context.Context, logs []engine.LogChunk) error {
 	return s.call(ctx, "logs", func() {
 		s.c.early += len(logs)

@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -220,26 +222,63 @@ func (r *runFolders) closeRuns() {
 	}
 }
 
-// sweepRuns removes folders that nobody uses, and in which nothing changed for long.
-func (r *runFolders) sweepRuns(remove func(path string), stop <-chan struct{}) {
+// liveRuns gives those of the runs that have not ended.
+type liveRuns func(ctx context.Context, runs []workflow.RunID) ([]workflow.RunID, error)
+
+const (
+	// askedAtOnce is about how many runs one question is.
+	askedAtOnce = 1000
+	// answeredIn is how long the answer may take.
+	answeredIn = 10 * time.Second
+)
+
+// sweepRuns removes folders that nobody uses, and in which nothing changed for long, unless their runs live: one may be
+// paused, or wait for a person, for weeks. As long as nobody can be asked, the folders stay.
+func (r *runFolders) sweepRuns(ctx context.Context, remove func(path string), ask liveRuns) error {
 	entries, _ := os.ReadDir(r.runs)
+	var old []workflow.RunID
 	for _, entry := range entries {
-		if closed(stop) {
-			return
-		}
+		run, err := workflow.ParseRunID(entry.Name())
 		path := filepath.Join(r.runs, entry.Name())
-		if time.Since(newest(path)) < runFolderAge {
-			continue
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case time.Since(newest(path)) < runFolderAge:
+		case err != nil || run.String() != entry.Name():
+			removeUnused(path, remove) // of no run
+		default:
+			old = append(old, run)
 		}
-		file, err := os.Open(path)
-		if err != nil {
-			continue
-		}
-		if flock(file, syscall.LOCK_EX|syscall.LOCK_NB) == nil {
-			remove(path)
-		}
-		_ = file.Close()
 	}
+	if ask == nil {
+		return nil // the first registration is still to come
+	}
+	for some := range slices.Chunk(old, askedAtOnce) {
+		asking, cancel := context.WithTimeout(ctx, answeredIn)
+		live, err := ask(asking, some)
+		cancel()
+		if err != nil {
+			return err
+		}
+		for _, run := range some {
+			if path := r.path(run); !slices.Contains(live, run) && time.Since(newest(path)) >= runFolderAge {
+				removeUnused(path, remove)
+			}
+		}
+	}
+	return nil
+}
+
+// removeUnused removes a folder unless somebody uses it.
+func removeUnused(path string, remove func(path string)) {
+	file, err := os.Open(path)
+	if err != nil {
+		return
+	}
+	if flock(file, syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+		remove(path)
+	}
+	_ = file.Close()
 }
 
 // newest is when anything in a folder was changed last.

@@ -35,8 +35,7 @@ func (d *Direct) waitsFor(ctx context.Context, run *engine.RunView) (string, err
 		if err != nil {
 			return "", err
 		}
-		// A date that has no run is passed over: then it is the newest one that has.
-		if before := dates[0].Latest; !dates[0].Succeeded && !before.IsZero() && !before.Equal(pending.After) {
+		if before := dates[0].Latest; dates[0].PassedOver(pending.After) && !before.IsZero() {
 			pending.After = before
 			if dates, err = d.backend.Dates(ctx, []engine.LogicalDate{{DAG: run.DAG, Date: before}}); err != nil {
 				return "", err

@@ -26,6 +26,22 @@ var agentTests = []test{
 			}
 		}
 	}},
+	{name: "an agent learns which runs live", run: func(w *world) {
+		ended, live := w.startFailed(), w.start(planOf("a"))
+		pending := w.submit(submission(planOf("a")))[0].ID
+		session := w.agent("one")
+		for range 2 {
+			got, err := session.LiveRuns(w.ctx, []workflow.RunID{ended.ID, live.ID, pending, workflow.NewRunID(w.now(), 1)})
+			w.must(err, "look which runs live")
+			if len(got) != 2 || !slices.Contains(got, live.ID) || !slices.Contains(got, pending) {
+				w.Fatalf("live are %v of %v, %v and %v", got, ended.ID, live.ID, pending)
+			}
+			w.advance(live, nil, asked(workflow.EventPause, workflow.RunNode)) // it lives as long as that may take
+		}
+		if got, err := session.LiveRuns(w.ctx, nil); err != nil || len(got) > 0 {
+			w.Errorf("of none live %v, %v", got, err)
+		}
+	}},
 	{name: "an agent whose beat stands still for three intervals is lost, one that beats is not", run: func(w *world) {
 		run := w.startPacked(3)
 		silent, steady := w.agentOf(engine.AgentInfo{ID: "silent", HeartbeatInterval: shortBeat}), w.agent("steady")

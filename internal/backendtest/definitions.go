@@ -71,19 +71,34 @@ var definitionTests = []test{
 			w.Fatalf("the revision went from %d to %d", first, again)
 		}
 	}},
-	{name: "what is declared last counts", run: func(w *world) {
-		for _, want := range []engine.Declared{
-			{}, {Queues: []string{"default", "gpu"}, DefaultContext: "production"}, {Queues: []string{"default"}}, {Queues: []string{"default"}},
-		} {
-			if len(want.Queues) > 0 {
-				w.must(w.backend.Declare(w.ctx, want), "declare")
-			}
+	{name: "what servers declare counts together, of each what it declared last", run: func(w *world) {
+		want := func(context string, queues ...string) {
+			w.Helper()
 			got, err := w.backend.Declared(w.ctx)
 			w.must(err, "read what is declared")
-			if got.DefaultContext != want.DefaultContext || !slices.Equal(got.Queues, want.Queues) {
-				w.Fatalf("%+v is declared, should be %+v", got, want)
+			if got.DefaultContext != context || !slices.Equal(got.Queues, queues) {
+				w.Fatalf("%+v is declared, should be %q and the context %q", got, queues, context)
 			}
 		}
+		declare := func(server, context string, queues ...string) {
+			w.Helper()
+			w.must(w.backend.Declare(w.ctx, server, engine.Declared{Queues: queues, DefaultContext: context}), "declare")
+		}
+		want("")
+		declare("one", "production", "default", "gpu")
+		want("production", "default", "gpu")
+		declare("one", "", "default")
+		want("", "default")
+		declare("two", "staging", "default", "batch")
+		want("staging", "batch", "default")
+		declare("one", "", "default") // nothing new
+		want("staging", "batch", "default")
+		declare("one", "production", "default", "gpu")
+		want("production", "batch", "default", "gpu")
+		declare("two", "staging") // any
+		want("staging")
+		declare("two", "staging", "other")
+		want("staging", "default", "gpu", "other")
 	}},
 	{name: "all definitions can go", run: func(w *world) {
 		w.publish(true, definition("task", "a", `{}`))

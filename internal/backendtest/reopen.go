@@ -102,6 +102,39 @@ var reopenTests = []test{
 		w.advance(run, nil, asked(workflow.EventRetry, 0))
 		w.wantStored(run)
 	}},
+	{name: "what dealt with a failure waits for that task again, and runs again or is skipped", run: func(w *world) {
+		plan := planOf("a", "b: a", "c: a")
+		plan.Specs[1].TriggerRule, plan.Specs[2].TriggerRule = workflow.RuleOneFailed, workflow.RuleAllDone
+		run := w.start(plan)
+		w.advance(run, nil, w.failed(member(run, 0), 1))
+		w.advance(run, nil, w.completed(member(run, 1)), w.failed(member(run, 2), 1))
+		for attempt := uint16(2); attempt <= 3; attempt++ {
+			run = w.wantStored(run)
+			w.advance(run, nil, asked(workflow.EventRetry, 0))
+			w.wantStatuses(run.ID, "a queued, b waiting, c waiting")
+			for _, task := range w.tasks(run.ID)[1:] {
+				if task.Cause != workflow.CauseTriggerRule || task.Attempt != int(attempt) || !task.EndTime.IsZero() {
+					w.Errorf("a task run that waits again is seen as %+v", task)
+				}
+			}
+			w.takeOver()
+			run = w.wantStored(run)
+			if attempt == 2 {
+				w.advance(run, nil, w.failed(current(run, 0), 1))
+				w.wantStatuses(run.ID, "a failed, b queued, c queued")
+				run = w.wantStored(run)
+				w.advance(run, nil, w.completed(current(run, 1)), w.failed(current(run, 2), 1))
+			}
+		}
+		w.advance(run, nil, w.completed(current(run, 0)))
+		w.wantStatuses(run.ID, "a completed, b skipped, c queued")
+		run = w.wantStored(run)
+		w.advance(run, nil, w.completed(current(run, 2)))
+		if view := w.view(run.ID); view.Status != workflow.RunCompleted || view.CompletedTasks != 2 || view.FailedTasks != 0 {
+			w.Errorf("the run is seen as %+v", view)
+		}
+		w.wantStored(run)
+	}},
 	{name: "rows that go leave their nodes pending", run: func(w *world) {
 		run := w.startFailed()
 		w.wantStatuses(run.ID, "a failed, b upstream_failed, c completed")

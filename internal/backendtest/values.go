@@ -26,6 +26,20 @@ var valueTests = []test{
 		w.takeOver()
 		w.wantOutputs(run.ID, []string{"a"}, `{"a":{"name":"x y","rows":12}}`)
 	}},
+	{name: "a longer name that a task of the run has is told from one that nobody has", run: func(w *world) {
+		run := w.start(planOf("a", "a.b", "d", "last: a a.b d"))
+		w.advance(run, nil, w.gave(run, 0, `{"b":{"c":1}}`), w.completed(member(run, 1)), w.gave(run, 2, `{"b":{"c":2}}`))
+		session := w.agent("one")
+		for range 2 {
+			outputs, err := session.Outputs(w.ctx, run.ID, []string{"a", "a.b", "a.b.c", "d", "d.b"})
+			w.must(err, "read the outputs")
+			silent, there := outputs["a.b"]
+			if len(outputs) != 3 || outputs["a"] != `{"b":{"c":1}}` || outputs["d"] != `{"b":{"c":2}}` || !there || silent != "" {
+				w.Fatalf("the outputs are %q", outputs)
+			}
+			w.takeOver()
+		}
+	}},
 	{name: "an output is that of the newest iteration that completed", run: func(w *world) {
 		run := w.start(deciding(planOf("train", "check: train"), 1))
 		w.advance(run, nil, w.gave(run, 0, `{"turn":1}`))

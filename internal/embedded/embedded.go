@@ -174,14 +174,8 @@ func (s *Server) TCPURL() string { return s.tcpURL }
 // DataDirectory is the absolute path of the data.
 func (s *Server) DataDirectory() string { return s.dataDirectory }
 
-// Binaries are the programs that the server runs from.
-func (s *Server) Binaries() Binaries { return s.binaries }
-
 // Version is the server's version, such as "17.2".
 func (s *Server) Version() string { return s.binaries.Version }
-
-// PID is the process id of the server.
-func (s *Server) PID() int { return s.process.pid }
 
 // Done is closed when the server has ended, for whatever reason, and its data directory is free.
 func (s *Server) Done() <-chan struct{} { return s.done }

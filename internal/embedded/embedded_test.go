@@ -36,7 +36,7 @@ func beParent(dir string) {
 		fmt.Println("error:", err)
 		os.Exit(1)
 	}
-	fmt.Println("ready", s.PID())
+	fmt.Println("ready", s.process.pid)
 	select {}
 }
 
@@ -212,11 +212,11 @@ func TestServerIsPrivateAndSafe(t *testing.T) {
 	if info.Mode().Perm() != 0o700 {
 		t.Errorf("the folder of the socket has mode %v", info.Mode())
 	}
-	group, err := syscall.Getpgid(s.PID())
+	group, err := syscall.Getpgid(s.process.pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if group != s.PID() {
+	if group != s.process.pid {
 		t.Errorf("process group %d is not the server's own: Ctrl-C would reach it", group)
 	}
 	if info.Sys().(*syscall.Stat_t).Uid == 0 {
@@ -286,7 +286,7 @@ func TestForsakenServerIsStopped(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("the old server did not shut down well: %v", err)
 	}
-	if s.PID() == cmd.Process.Pid {
+	if s.process.pid == cmd.Process.Pid {
 		t.Error("no new server")
 	}
 	if got := ask(t, s.URL(), "SELECT 1"); got != "1" {
@@ -319,7 +319,7 @@ func TestKilledServerIsToldAndReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(s.PID(), syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(s.process.pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	<-s.Done()
@@ -430,13 +430,13 @@ func TestOtherVersion(t *testing.T) {
 	}
 	// A supported one that is not installed: it would be used if it were.
 	other := oldestMajor
-	if s.Binaries().Major == other {
+	if s.binaries.Major == other {
 		other++
 	}
-	_, err = chooseBinaries(t.Context(), dir, other, account, []string{s.Binaries().Dir})
+	_, err = chooseBinaries(t.Context(), dir, other, account, []string{s.binaries.Dir})
 	mustSay(t, err, ErrOtherVersion, fmt.Sprintf("install PostgreSQL %d beside it", other))
 
-	if err := writeIn(dir, "PG_VERSION", []byte(fmt.Sprintln(s.Binaries().Major)), account); err != nil {
+	if err := writeIn(dir, "PG_VERSION", []byte(fmt.Sprintln(s.binaries.Major)), account); err != nil {
 		t.Fatal(err)
 	}
 	if after := snapshot(t, dir); after != before {

@@ -23,7 +23,7 @@ type AgentInfo struct {
 }
 
 // AgentSession is a registered agent. Claim and Beat are called by one goroutine,
-// Report by another; WriteLogs and Wake by any.
+// Report by another; WriteLogs, LiveRuns and Wake by any.
 type AgentSession interface {
 	// Incarnation is this registration's number: no other ever has it.
 	Incarnation() int64
@@ -49,8 +49,12 @@ type AgentSession interface {
 	// WriteLogs stores chunks of logs while tasks run.
 	WriteLogs(ctx context.Context, logs []LogChunk) error
 	// Outputs gives what tasks of the run gave to later ones: of each the newest iteration that completed.
-	// Tasks are named as nodes are, without the iteration; those without an output are left out.
+	// Tasks are named as nodes are, without the iteration; those without an output are left out. But where a reference may
+	// mean either of two, a (which has an output) or a.b, a task a.b of the run without an output has an empty one: it is
+	// the one that is meant.
 	Outputs(ctx context.Context, run workflow.RunID, tasks []string) (map[string]workflow.Value, error)
+	// LiveRuns gives those of the runs that have not ended: tasks of them may still come.
+	LiveRuns(ctx context.Context, runs []workflow.RunID) ([]workflow.RunID, error)
 	// Close takes the agent out of the cluster. What it still holds is treated as lost.
 	Close(ctx context.Context) error
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
@@ -156,6 +157,12 @@ type DateState struct {
 	Latest time.Time
 }
 
+// PassedOver tells that there is no run for the date of which this is known. Who waits for its success waits for that of
+// Latest instead.
+func (s DateState) PassedOver(date time.Time) bool {
+	return !s.Succeeded && s.Latest.UnixMicro() != date.UnixMicro()
+}
+
 // Definition is a stored definition: its kind ("task", "dag", "context", "parameter_set"), its id, and its JSON.
 type Definition struct {
 	Kind, ID string
@@ -181,12 +188,45 @@ type Declared struct {
 	DefaultContext string `json:"default_context"`
 }
 
+// DeclaredFor is how long what a server declared counts when others declare and it does not any more. A server declares
+// several times in it.
+const DeclaredFor = 5 * time.Minute
+
 // Declarations keeps what the servers declare, for those who start runs without their configuration.
 type Declarations interface {
-	// Declare makes this what is declared: what was declared before counts no more.
-	Declare(ctx context.Context, declared Declared) error
-	// Declared gives what was declared last; a zero value when nobody has.
+	// Declare makes this what the server declares: what it declared before counts no more.
+	Declare(ctx context.Context, server string, declared Declared) error
+	// Declared gives what the servers declare together: all their queues (any, when one of them allows any), in order, and of
+	// their contexts the one that was changed last. It is a zero value when nobody has declared anything.
 	Declared(ctx context.Context) (Declared, error)
+}
+
+// Declaration is what one server declares.
+type Declaration struct {
+	Declared
+
+	// ChangedAt is when it began to declare this.
+	ChangedAt time.Time
+}
+
+// Together is what the servers declare together.
+func Together(declarations []Declaration) (all Declared) {
+	var newest time.Time
+	anyQueue := false
+	for i := range declarations {
+		one := &declarations[i]
+		anyQueue = anyQueue || len(one.Queues) == 0
+		all.Queues = append(all.Queues, one.Queues...)
+		if one.ChangedAt.After(newest) {
+			newest, all.DefaultContext = one.ChangedAt, one.DefaultContext
+		}
+	}
+	if anyQueue {
+		all.Queues = nil
+	}
+	slices.Sort(all.Queues)
+	all.Queues = slices.Compact(all.Queues)
+	return all
 }
 
 // Retention says how long history is kept.

@@ -225,6 +225,21 @@ func (s *session) Outputs(ctx context.Context, run workflow.RunID, tasks []strin
 	return s.backend.outputs(ctx, run, tasks)
 }
 
+// LiveRuns implements engine.AgentSession.
+func (s *session) LiveRuns(ctx context.Context, runs []workflow.RunID) ([]workflow.RunID, error) {
+	if err := s.backend.lock(ctx); err != nil {
+		return nil, fmt.Errorf("look which runs live: %w", err)
+	}
+	defer s.backend.mutex.Unlock()
+	var live []workflow.RunID
+	for _, id := range runs {
+		if run := s.backend.runs[id]; run != nil && !run.state.Status.Ended() {
+			live = append(live, id)
+		}
+	}
+	return live, nil
+}
+
 // Close implements engine.AgentSession.
 func (s *session) Close(context.Context) error {
 	s.backend.mutex.Lock()

@@ -31,8 +31,8 @@ type Backend struct {
 	mutex  sync.Mutex
 	closed bool
 
-	declared   engine.Declared
-	revisions  [][]engine.Definition // sorted; revision n is at n-1
+	declared   map[string]declaration // by server
+	revisions  [][]engine.Definition  // sorted; revision n is at n-1
 	plans      map[workflow.Hash]*plan
 	specs      map[workflow.Hash]*workflow.TaskSpec
 	runs       map[workflow.RunID]*run
@@ -73,8 +73,8 @@ func New(options Options) *Backend {
 	}
 	options.Buckets = min(options.Buckets, workflow.MaxBuckets)
 	b := &Backend{
-		options: options,
-		plans:   map[workflow.Hash]*plan{}, specs: map[workflow.Hash]*workflow.TaskSpec{}, runs: map[workflow.RunID]*run{},
+		options: options, declared: map[string]declaration{},
+		plans: map[workflow.Hash]*plan{}, specs: map[workflow.Hash]*workflow.TaskSpec{}, runs: map[workflow.RunID]*run{},
 		names: map[string]workflow.RunID{}, keys: map[string]workflow.RunID{}, live: map[workflow.RunID]bool{},
 		timers: map[timerKey]time.Time{}, mail: map[int][]letter{}, dispatches: map[int64]*dispatch{},
 		classes: map[engine.Class]bool{}, agents: map[int64]*session{}, orders: map[int64]order{},

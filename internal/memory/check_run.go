@@ -152,7 +152,8 @@ func checkTask(row *workflow.TaskChange) error {
 
 // waitsFor tells whether a task run can wait because of that.
 func waitsFor(cause workflow.Cause) bool {
-	return cause == workflow.CauseNone || cause == workflow.CauseApproval || cause == workflow.CausePaused
+	return cause == workflow.CauseNone || cause == workflow.CauseApproval || cause == workflow.CausePaused ||
+		cause == workflow.CauseTriggerRule
 }
 
 // endsUntried tells whether a task run can end so without an attempt.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 	"github.com/cyclonetix/cyclonetix/internal/workflow"
@@ -125,6 +126,12 @@ func (b *Backend) outputs(ctx context.Context, id workflow.RunID, tasks []string
 	for task, node := range newest {
 		if body, ok := r.outputs[node]; ok {
 			found[task] = body
+		}
+	}
+	longer := workflow.LongerNames(tasks, found)
+	for _, node := range r.nodes {
+		if base := workflow.BaseName(node.Name); slices.Contains(longer, base) {
+			found[base] = ""
 		}
 	}
 	return found, nil

@@ -43,16 +43,15 @@ type dateKey struct {
 // awaitedDate is a date, and what is known of it.
 type awaitedDate struct {
 	engine.LogicalDate
+	engine.DateState
 
-	runs      int // that wait for it
-	looked    bool
-	succeeded bool
-	latest    time.Time // see engine.DateState
+	runs   int // that wait for it
+	looked bool
 }
 
-// missing tells that there is no run for the date.
+// missing tells that there is known to be no run for the date.
 func (d *awaitedDate) missing() bool {
-	return d.looked && !d.succeeded && d.latest.UnixMicro() != d.Date.UnixMicro()
+	return d.looked && d.PassedOver(d.Date)
 }
 
 func newGate() *gate {
@@ -126,7 +125,7 @@ func (g *gate) changed(run *workflow.Run, before workflow.RunStatus, change *wor
 	}
 	if date := change.Run.LogicalDate; !date.IsZero() {
 		if awaited := g.dates[dateKey{run.DAG, date.UnixMicro()}]; awaited != nil {
-			awaited.succeeded, g.dirty = true, true
+			awaited.Succeeded, g.dirty = true, true
 		}
 	}
 	switch {
@@ -180,7 +179,7 @@ func (g *gate) free() []*waitingRun {
 	var free []*waitingRun
 	taken := map[string]int{}
 	for _, waiting := range g.waiting {
-		if !waiting.after.IsZero() && !g.dates[waiting.awaits()].succeeded || !g.allows(waiting.options.Groups, taken) {
+		if !waiting.after.IsZero() && !g.dates[waiting.awaits()].Succeeded || !g.allows(waiting.options.Groups, taken) {
 			continue
 		}
 		free = append(free, waiting)
@@ -230,7 +229,7 @@ func (l *loop) lookAtDates(ctx context.Context) error {
 		var asked []engine.LogicalDate
 		var of []*awaitedDate
 		for _, date := range g.dates {
-			if !date.looked && !date.succeeded {
+			if !date.looked && !date.Succeeded {
 				asked, of = append(asked, date.LogicalDate), append(of, date)
 			}
 		}
@@ -242,7 +241,7 @@ func (l *loop) lookAtDates(ctx context.Context) error {
 			return err //nolint:wrapcheck // the backend says what it did
 		}
 		for i, date := range of {
-			date.looked, date.succeeded, date.latest = true, states[i].Succeeded, states[i].Latest
+			date.looked, date.DateState = true, states[i]
 		}
 		g.passOver(l.writer.Now())
 	}
@@ -259,7 +258,7 @@ func (g *gate) passOver(now time.Time) {
 		case now.Sub(waiting.id.Time()) < pastGrace:
 			g.unsure = true
 		default:
-			g.await(waiting, date.latest)
+			g.await(waiting, date.Latest)
 		}
 	}
 }

@@ -39,7 +39,6 @@ type questions struct {
 	turns   []workflow.RunID // those in waiting, in the order of their turns
 	busy    int              // answerers at work
 	answers []answer
-	asked   int           // questions without an answer
 	ready   chan struct{} // there are answers
 	over    context.Context
 	end     context.CancelFunc
@@ -79,7 +78,6 @@ func (q *questions) anew() *questions {
 func (q *questions) ask(run workflow.RunID, event workflow.Event, from *letter, find func(ctx context.Context) (*workflow.Known, error)) {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
-	q.asked++
 	q.queue(&question{answer: answer{run, event, from}, find: find, delay: firstDelay})
 }
 
@@ -163,7 +161,6 @@ func isForGood(err error) bool {
 func (q *questions) give(answered answer) {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
-	q.asked--
 	q.answers = append(q.answers, answered)
 	select {
 	case q.ready <- struct{}{}:

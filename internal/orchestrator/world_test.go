@@ -104,14 +104,11 @@ func (w *world) settle() {
 
 // awaitAnswer waits until a question of the loop is answered; false when there is none.
 func (w *world) awaitAnswer() bool {
-	q := w.loop.questions
-	q.mutex.Lock()
-	open := q.asked + len(q.answers)
-	q.mutex.Unlock()
-	if open > 0 {
-		<-q.ready
+	if len(w.loop.asking) == 0 {
+		return false
 	}
-	return open > 0
+	<-w.loop.questions.ready
+	return true
 }
 
 // tape is the writer that the loop sees.

@@ -376,6 +376,23 @@ func (s *agentSession) Outputs(ctx context.Context, run workflow.RunID, tasks []
 	return s.backend.outputs(ctx, run, tasks)
 }
 
+// LiveRuns implements engine.AgentSession.
+func (s *agentSession) LiveRuns(ctx context.Context, runs []workflow.RunID) ([]workflow.RunID, error) {
+	params := db.ListLiveRunsAmongParams{Buckets: make([]int16, len(runs)), RunIDs: make([]db.UUID, len(runs))}
+	for i, run := range runs {
+		params.Buckets[i], params.RunIDs[i] = int16(run.Bucket()), db.UUID(run) //nolint:gosec // 12 bits
+	}
+	rows, err := s.backend.queries.ListLiveRunsAmong(ctx, s.backend.on(s.backend.pool), params)
+	if err != nil {
+		return nil, fmt.Errorf("look which runs live: %w", interpretError(err))
+	}
+	live := make([]workflow.RunID, len(rows))
+	for i, row := range rows {
+		live[i] = workflow.RunID(row)
+	}
+	return live, nil
+}
+
 func ordersOf(rows []db.ListOrdersRow) []engine.Order {
 	orders := make([]engine.Order, 0, len(rows))
 	for _, row := range rows {

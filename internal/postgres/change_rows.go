@@ -3,7 +3,6 @@ package postgres
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"slices"
 	"time"
 
@@ -242,17 +241,17 @@ func (r *changeRows) values(run db.UUID, change *workflow.Change) {
 		o.RunIDs, o.Nodes, o.Bodies = append(o.RunIDs, run), append(o.Nodes, output.Node), append(o.Bodies, string(output.Body))
 	}
 	for i := range change.Updates {
-		body, err := json.Marshal(&change.Updates[i].ValueUpdate)
+		body, sensitive, err := encodedUpdate(&change.Updates[i].ValueUpdate)
 		if err != nil {
-			body = nil // a value that is no JSON: the database refuses the empty text
+			body, sensitive = "", "" // a value that is no JSON: the database refuses the empty text
 		}
 		version := int32(0) // which the database refuses
 		if change.Run != nil {
 			version = change.Run.Version - int32(len(change.Updates)-1-i) //nolint:gosec // a number of nodes
 		}
 		u := &r.updates
-		u.RunIDs, u.Versions, u.Bodies = append(u.RunIDs, run), append(u.Versions, version), append(u.Bodies, string(body))
-		u.Nodes = append(u.Nodes, change.Updates[i].Node)
+		u.RunIDs, u.Versions, u.Bodies = append(u.RunIDs, run), append(u.Versions, version), append(u.Bodies, body)
+		u.Sensitives, u.Nodes = append(u.Sensitives, sensitive), append(u.Nodes, change.Updates[i].Node)
 	}
 }
 

@@ -2,42 +2,36 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/cyclonetix/cyclonetix/db"
 	"github.com/cyclonetix/cyclonetix/internal/engine"
 )
 
-// settingDeclared is what the servers declared last, as JSON.
-const settingDeclared = "declared"
-
 // Declare implements engine.Declarations.
-func (b *Backend) Declare(ctx context.Context, declared engine.Declared) error {
-	value, err := json.Marshal(declared)
-	if err != nil {
-		return fmt.Errorf("encode what is declared: %w", err)
+func (b *Backend) Declare(ctx context.Context, server string, declared engine.Declared) error {
+	queues := declared.Queues
+	if queues == nil {
+		queues = []string{}
 	}
-	if err := b.queries.SetSetting(ctx, b.on(b.pool), db.SetSettingParams{Name: settingDeclared, Value: string(value)}); err != nil {
+	params := db.DeclareParams{Server: server, Queues: queues, DefaultContext: declared.DefaultContext}
+	if err := b.queries.Declare(ctx, b.on(b.pool), params); err != nil {
 		return fmt.Errorf("declare queues: %w", interpretError(err))
 	}
 	return nil
 }
 
 // Declared implements engine.Declarations.
-func (b *Backend) Declared(ctx context.Context) (declared engine.Declared, err error) {
-	value, err := b.queries.GetSetting(ctx, b.on(b.pool), settingDeclared)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return declared, nil
-	}
+func (b *Backend) Declared(ctx context.Context) (engine.Declared, error) {
+	rows, err := b.queries.ListDeclarations(ctx, b.on(b.pool), engine.DeclaredFor.Seconds())
 	if err != nil {
-		return declared, fmt.Errorf("read what is declared: %w", interpretError(err))
+		return engine.Declared{}, fmt.Errorf("read what is declared: %w", interpretError(err))
 	}
-	if err := json.Unmarshal([]byte(value), &declared); err != nil {
-		return declared, fmt.Errorf("read what is declared: %w", err)
+	declarations := make([]engine.Declaration, len(rows))
+	for i, row := range rows {
+		declarations[i] = engine.Declaration{
+			Declared: engine.Declared{Queues: row.Queues, DefaultContext: row.DefaultContext}, ChangedAt: row.ChangedAt,
+		}
 	}
-	return declared, nil
+	return engine.Together(declarations), nil
 }

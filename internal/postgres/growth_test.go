@@ -320,6 +320,59 @@ func TestSensitiveValuesAreShownNowhere(t *testing.T) {
 	}
 }
 
+// What an evaluation point sets for another task may be sensitive there: it lies apart, in this run and in one that repeats it.
+func TestParametersOfEvaluationsLieApart(t *testing.T) {
+	t.Parallel()
+	const marker = "s3cret-marker"
+	w := newWorld(t)
+	set := workflow.ValueUpdate{
+		Variables:  map[string]workflow.Value{"x": "1"},
+		Parameters: map[string]map[string]workflow.Value{"train": {"key": workflow.StringValue(marker)}},
+	}
+	of := submission(loop())
+	of.Values.Former = []workflow.FormerUpdate{{Point: "other", ValueUpdate: workflow.ValueUpdate{Variables: map[string]workflow.Value{"y": "2"}}}, {Point: "check", ValueUpdate: set}}
+	w.takeOver()
+	run := w.submit(of)[0].ID
+	w.turn()
+	session := w.agent("one")
+	for _, task := range []string{"train", "side", "check"} {
+		report := reportOf(session, &w.wantClaim(session, 1, 0, task)[0])
+		if task == "check" {
+			report.Ends[0].Evaluation = chooses(set, "train").Evaluation
+		}
+		w.must(session.Report(w.ctx, report, nil, nil), "report")
+		w.turn()
+	}
+	var found []string
+	for _, column := range askAll[string](w, `SELECT format('SELECT count(*) FROM %I.%I t WHERE t.%I::text LIKE ', table_schema, table_name, column_name)
+		FROM information_schema.columns WHERE table_schema LIKE 'cyclonetix%' AND table_name !~ '_\d{8}t\d{2}$'`) {
+		if ask[int](w, column+"'%"+marker+"%'") > 0 {
+			found = append(found, strings.TrimPrefix(column, "SELECT count(*) "))
+		}
+	}
+	slices.Sort(found)
+	want := []string{
+		"FROM cyclonetix__state.run_updates t WHERE t.sensitive::text LIKE ", "FROM cyclonetix__state.runs t WHERE t.sensitive_values::text LIKE ",
+	}
+	if !slices.Equal(found, want) {
+		t.Errorf("it is found in %q", found)
+	}
+	again := w.wantClaim(session, 1, 0, "train")[0].Tasks[0].Run.Values
+	if difference := cmp.Diff([]workflow.ValueUpdate{set}, again.Updates); difference != "" {
+		t.Errorf("the agent gets %s", difference)
+	}
+	made, err := w.backend.Given(w.ctx, run)
+	w.must(err, "read what was given")
+	if difference := cmp.Diff(&of.Values, made); difference != "" {
+		t.Errorf("given was: %s", difference)
+	}
+	updates, err := w.backend.Updates(w.ctx, run)
+	w.must(err, "read what was changed")
+	if len(updates) != 1 || cmp.Diff(set, updates[0].ValueUpdate) != "" {
+		t.Errorf("a rerun gets %+v", updates)
+	}
+}
+
 // A rerun has the outputs of what it keeps.
 func TestOutputsOfKeptTasks(t *testing.T) {
 	t.Parallel()

@@ -422,3 +422,46 @@ func TestMigrateResources(t *testing.T) {
 		t.Errorf("queued is %s, in %d classes of which %d need something", got, classes, needing)
 	}
 }
+
+// What migration 7 allows holds for partitions from before and for new ones, and what it forbids, too; on the way down nothing
+// waits for what an older program does not know.
+func TestRulesMigration(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start(loop())
+	w.must(MigrateDown(w.ctx, w.options, migrations.Newest()-6), "migrate down")
+	before := ask[string](w, "SELECT value FROM cyclonetix__state.settings WHERE name = 'compatible_from'")
+	const wait = "UPDATE cyclonetix__state.task_runs SET status = 3, cause = $1::int WHERE node = 0"
+	refused := func(cause int) bool {
+		_, err := mustConnect(w).Exec(w.ctx, wait, cause)
+		return err != nil
+	}
+	if !refused(15) {
+		t.Error("the old schema lets a task run wait for its trigger rule")
+	}
+	w.must(MigrateUp(w.ctx, w.options), "migrate up")
+	ask[bool](w, "SELECT cyclonetix__state.ensure_partition('task_runs', 'later', 'ff000000-0000-0000-0000-000000000000', 'ff100000-0000-0000-0000-000000000000', 'fillfactor = 45')")
+	unlike := ask[int](w, `
+		SELECT count(*) FROM pg_inherits i
+		LEFT JOIN pg_constraint c ON c.conrelid = i.inhrelid AND c.conname = 'not_ended_has_no_end' AND pg_get_constraintdef(c.oid) LIKE '%15%'
+		WHERE i.inhparent = 'cyclonetix__state.task_runs'::regclass AND c.oid IS NULL`)
+	if unlike > 0 {
+		t.Errorf("%d partitions have another constraint", unlike)
+	}
+	// Retention may make a partition that it detached one again.
+	part := ask[string](w, `SELECT i.inhrelid::regclass::text FROM pg_inherits i
+		WHERE i.inhparent = 'cyclonetix__state.task_runs'::regclass ORDER BY i.inhrelid LIMIT 1`)
+	bound := ask[string](w, "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = $1::regclass", part)
+	w.exec("ALTER TABLE cyclonetix__state.task_runs DETACH PARTITION " + part)
+	w.exec("ALTER TABLE cyclonetix__state.task_runs ATTACH PARTITION " + part + " " + bound)
+	if !refused(14) || refused(15) {
+		t.Error("the new schema forbids to wait for a trigger rule, or allows to wait for anything")
+	}
+	w.must(MigrateDown(w.ctx, w.options, migrations.Newest()-6), "migrate down")
+	if cause := ask[int](w, "SELECT cause::int FROM cyclonetix__state.task_runs WHERE node = 0"); cause != 13 || !refused(15) {
+		t.Errorf("it waits because of %d", cause)
+	}
+	if after := ask[string](w, "SELECT value FROM cyclonetix__state.settings WHERE name = 'compatible_from'"); after != before {
+		t.Errorf("compatible_from is %s, and was %s", after, before)
+	}
+}

@@ -339,7 +339,19 @@ func TestDropAfterACrash(t *testing.T) {
 	w := newWorld(t)
 	run := w.makeOld(40, false, "old")
 	w.exec("INSERT INTO cyclonetix__state.run_names (kind, name, run_id) VALUES (2, 'key', $1)", run.String())
+	w.exec("INSERT INTO cyclonetix__state.run_names (kind, name, run_id) VALUES (2, 'soon', $1)", run.String())
+	w.exec("INSERT INTO cyclonetix__state.settings (name, value) VALUES ('dropped_before', $1)", Day.floor(run.Time()).AddDate(0, 0, 1).Format(time.RFC3339))
 	w.detach("runs", run)
+	// Nobody has to wait for the next round of retention.
+	soon := submission(planOf("a"))
+	soon.IdempotencyKey = "soon"
+	made := w.submit(soon)[0]
+	if made.Existing || made.ID == run {
+		t.Errorf("the key of a dropped run gives %+v", made)
+	}
+	if again := w.submit(soon)[0]; !again.Existing || again.ID != made.ID {
+		t.Errorf("then it gives %+v", again)
+	}
 	w.must(w.backend.DropPartitions(w.ctx, w.backend.clock.now().AddDate(0, 0, -30)), "drop partitions")
 	if left := askAll[string](w, "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relname LIKE $1", "%\\_"+partitionSuffix(Day.floor(run.Time()))); len(left) > 0 {
 		t.Errorf("left are %v", left)

@@ -321,3 +321,49 @@ func listParams(status workflow.RunStatus) db.ListRunViewsByStatusParams {
 func countParams(status workflow.RunStatus) db.CountRunViewsByStatusParams {
 	return db.CountRunViewsByStatusParams{Statuses: []int16{int16(status)}, Until: db.UUID{0: 0xff}, Most: exactTotal}
 }
+
+// What happened at one instant is told in the order in which one thing led to another.
+func TestEventsOfOneInstant(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	plan := planOf("a", "b: a", "c: b")
+	plan.Specs[0].Retries = workflow.Retries{Count: 2}
+	run := w.start(plan).ID
+	session := w.agent("one")
+	for _, end := range []workflow.TaskStatus{workflow.TaskFailed, workflow.TaskFailed, workflow.TaskCompleted, workflow.TaskFailed} {
+		deliveries, err := session.Claim(w.ctx, 1, 0, workflow.Resources{})
+		w.must(err, "claim")
+		report := reportOf(session, &deliveries.Deliveries[0])
+		if report.Ends[0].Status = end; end == workflow.TaskFailed {
+			report.Ends[0].Cause = workflow.CauseExit
+		}
+		w.must(session.Report(w.ctx, report, nil, nil), "report")
+		w.turn()
+	}
+	const at = "'2026-01-02 00:00+00'"
+	for _, sql := range []string{
+		"UPDATE cyclonetix__state.task_runs SET queued_time = " + at + " WHERE queued_time IS NOT NULL",
+		"UPDATE cyclonetix__state.task_runs SET start_time = " + at + ", end_time = " + at + " WHERE start_time IS NOT NULL",
+		"UPDATE cyclonetix__state.task_runs SET end_time = " + at,
+		"UPDATE cyclonetix__state.attempts SET queued_time = " + at + ", start_time = " + at + ", end_time = " + at,
+		"UPDATE cyclonetix__state.run_states SET start_time = " + at + ", end_time = " + at,
+		"UPDATE cyclonetix__state.runs SET created_at = " + at,
+	} {
+		w.exec(sql)
+	}
+	events, err := w.backend.Events(w.ctx, run)
+	w.must(err, "read the events")
+	var texts []string
+	for _, event := range events {
+		texts = append(texts, strings.TrimSpace(fmt.Sprint(event.Name, event.Attempt, " ", event.Kind)))
+	}
+	got := strings.Join(texts, ", ")
+	want := "0 pending, 0 running, a1 queued, a1 running, a1 failed, a2 queued, a2 running, a2 failed, a3 queued, a3 running, a3 completed, " +
+		"b1 queued, b1 running, b1 failed, c0 upstream_failed, 0 failed"
+	if got != want {
+		t.Errorf("the events are %s, should be %s", got, want)
+	}
+	if order := askAll[string](w, "SELECT kind FROM cyclonetix.events ORDER BY at, place, id"); len(order) != len(events) || order[4] != "failed" {
+		t.Errorf("in SQL they are %v", order)
+	}
+}

@@ -283,6 +283,14 @@ func (b *Backend) findIdempotent(ctx context.Context, submissions []engine.Submi
 	earlier := make(map[string]engine.Submitted, len(rows))
 	for _, row := range rows {
 		run, err := b.FindRun(ctx, workflow.RunID(row.RunID).String())
+		if errors.Is(err, engine.ErrGone) {
+			// Retention was broken off before it came to the names: with the run its key is free.
+			free := db.FreeRunNameParams{Kind: nameIdempotencyKey, Name: row.Name, RunID: row.RunID}
+			if err := b.queries.FreeRunName(ctx, b.on(b.pool), free); err != nil {
+				return nil, fmt.Errorf("free the idempotency key of a dropped run: %w", interpretError(err))
+			}
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -269,5 +270,41 @@ func TestDefinitions(t *testing.T) {
 	group.Wait()
 	if current := ask[int](w, "SELECT count(*) FROM cyclonetix__state.definitions WHERE to_revision IS NULL"); current != 1 {
 		t.Errorf("%d definitions are current", current)
+	}
+}
+
+// What a server declared that is gone counts for a while, unless no other declares, and is forgotten at last.
+func TestDeclarationsAge(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	declare := func(server string, queues ...string) {
+		t.Helper()
+		w.must(w.backend.Declare(w.ctx, server, engine.Declared{Queues: queues}), "declare")
+	}
+	want := func(queues ...string) {
+		t.Helper()
+		got, err := w.backend.Declared(w.ctx)
+		if w.must(err, "read what is declared"); !slices.Equal(got.Queues, queues) {
+			t.Fatalf("declared are %q, should be %q", got.Queues, queues)
+		}
+	}
+	age := func(by string) {
+		t.Helper()
+		w.exec("UPDATE cyclonetix__state.declarations SET at = at - $1::text::interval", by)
+	}
+	declare("gone", "old")
+	age("1 hour")
+	want("old")
+	w.exec("UPDATE cyclonetix__state.declarations SET at = now() - interval '299 seconds'")
+	declare("here", "new")
+	want("new", "old")
+	age("5 seconds")
+	declare("here", "new")
+	want("new")
+	age("2 days")
+	want("new")
+	declare("here", "new")
+	if servers := askAll[string](w, "SELECT server FROM cyclonetix__state.declarations"); !slices.Equal(servers, []string{"here"}) {
+		t.Errorf("kept is what %v declared", servers)
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -20,18 +22,56 @@ func encodedValues(values *workflow.RunValues) (shown, sensitive string, err err
 	if values.IsZero() {
 		return "", "", nil
 	}
-	body, err := json.Marshal(values)
+	open, apart := *values, maps.Clone(values.Sensitive)
+	open.Former = slices.Clone(values.Former)
+	for i := range open.Former {
+		if parameters := open.Former[i].Parameters; len(parameters) > 0 {
+			if apart == nil {
+				apart = map[string]map[string]workflow.Value{}
+			}
+			if apart[ofFormer] == nil {
+				apart[ofFormer] = map[string]workflow.Value{}
+			}
+			text, err := json.Marshal(parameters)
+			if err != nil {
+				return "", "", errors.New("encode the values of the run: what an evaluation point set is not JSON")
+			}
+			apart[ofFormer][strconv.Itoa(i)], open.Former[i].Parameters = workflow.Value(text), nil
+		}
+	}
+	body, err := json.Marshal(&open)
 	if err != nil {
 		return "", "", fmt.Errorf("encode the values of the run: %w", err)
 	}
-	if len(values.Sensitive) == 0 {
+	if len(apart) == 0 {
 		return string(body), "", nil
 	}
-	hidden, err := json.Marshal(values.Sensitive)
+	hidden, err := json.Marshal(apart)
 	if err != nil {
 		return "", "", errors.New("encode the sensitive values of the run: one of them is not JSON")
 	}
 	return string(body), string(hidden), nil
+}
+
+// ofFormer stands in the place of a task's id, which is never empty, for what evaluation points of an earlier run set: by its
+// place among them.
+const ofFormer = ""
+
+// encodedUpdate is what an evaluation point changed as it is stored. The parameters are apart, because only who runs the task
+// that they are of knows which of them are sensitive; empty for none.
+func encodedUpdate(update *workflow.ValueUpdate) (shown, sensitive string, err error) {
+	body, err := json.Marshal(&workflow.ValueUpdate{Variables: update.Variables})
+	if err != nil {
+		return "", "", errors.New("encode what an evaluation point changed: a value is not JSON")
+	}
+	if len(update.Parameters) == 0 {
+		return string(body), "", nil
+	}
+	apart, err := json.Marshal(update.Parameters)
+	if err != nil {
+		return "", "", errors.New("encode what an evaluation point changed: a value is not JSON")
+	}
+	return string(body), string(apart), nil
 }
 
 // decodedValues is the inverse of encodedValues.
@@ -46,6 +86,15 @@ func decodedValues(shown, sensitive []byte) (*workflow.RunValues, error) {
 		if json.Unmarshal(sensitive, &values.Sensitive) != nil {
 			return nil, errors.New("decode the sensitive values of the run: they are damaged")
 		}
+	}
+	for place, text := range values.Sensitive[ofFormer] {
+		i, err := strconv.Atoi(place)
+		if err != nil || i < 0 || i >= len(values.Former) || json.Unmarshal([]byte(text), &values.Former[i].Parameters) != nil {
+			return nil, errors.New("decode the sensitive values of the run: they are damaged")
+		}
+	}
+	if delete(values.Sensitive, ofFormer); len(values.Sensitive) == 0 {
+		values.Sensitive = nil
 	}
 	return values, nil
 }
@@ -80,6 +129,15 @@ func (k knownRun) add(row *db.LoadRunInfosRow) (knownRun, error) {
 		if err := json.Unmarshal(row.Updates, &updates); err != nil {
 			return k, fmt.Errorf("decode what evaluation points changed: %w", err)
 		}
+		var apart []map[string]map[string]workflow.Value
+		if json.Unmarshal(row.SensitiveUpdates, &apart) != nil || len(apart) != len(updates) {
+			return k, errors.New("decode what evaluation points changed: the parameters are damaged")
+		}
+		for i := range apart {
+			if apart[i] != nil {
+				updates[i].Parameters = apart[i]
+			}
+		}
 		values.Updates = workflow.FoldUpdates(slices.Concat(values.Updates, updates))
 	}
 	info.Values = &values
@@ -113,7 +171,7 @@ func (c *valueCache) keep(run knownRun, row *db.LoadRunInfosRow) {
 		c.runs, c.held = map[workflow.RunID]knownRun{}, 0
 	}
 	c.runs[run.ID] = run
-	c.held += len(row.RunValues) + len(row.SensitiveValues) + len(row.Updates)
+	c.held += len(row.RunValues) + len(row.SensitiveValues) + len(row.Updates) + len(row.SensitiveUpdates)
 }
 
 // Given implements engine.Reader.
@@ -144,6 +202,9 @@ func (b *Backend) Updates(ctx context.Context, run workflow.RunID) ([]workflow.P
 		if err := json.Unmarshal(rows[i].Body, &updates[i].ValueUpdate); err != nil {
 			return nil, fmt.Errorf("decode what %s changed: %w", workflow.TaskRunID(run, rows[i].Node), err)
 		}
+		if len(rows[i].Sensitive) > 0 && json.Unmarshal(rows[i].Sensitive, &updates[i].Parameters) != nil {
+			return nil, fmt.Errorf("decode what %s changed: the parameters are damaged", workflow.TaskRunID(run, rows[i].Node))
+		}
 	}
 	return updates, nil
 }
@@ -157,6 +218,17 @@ func (b *Backend) outputs(ctx context.Context, run workflow.RunID, tasks []strin
 	outputs := make(map[string]workflow.Value, len(rows))
 	for _, row := range rows {
 		outputs[row.Task] = workflow.Value(row.Body)
+	}
+	longer := workflow.LongerNames(tasks, outputs)
+	if len(longer) == 0 {
+		return outputs, nil
+	}
+	there, err := b.queries.ListNodesAmong(ctx, b.on(b.pool), db.ListNodesAmongParams{RunID: db.UUID(run), Names: longer})
+	if err != nil {
+		return nil, fmt.Errorf("read which tasks run %s has: %w", run, interpretError(err))
+	}
+	for _, task := range there {
+		outputs[task] = ""
 	}
 	return outputs, nil
 }

@@ -78,7 +78,7 @@ func TestGitReferencesAreChecked(t *testing.T) {
 	} {
 		spec := &workflow.TaskSpec{TaskID: "t", Git: &git, Env: map[string]string{"WHERE": "/b"}}
 		plan := &workflow.Plan{Specs: []*workflow.TaskSpec{spec}, Nodes: []workflow.Node{{Name: "t"}}}
-		err := CheckValues(plan, nil)
+		err := NewCatalog(nil, CatalogOptions{}).CheckValues(plan, nil)
 		if err == nil {
 			err = errors.New("")
 		}

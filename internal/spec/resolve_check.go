@@ -22,11 +22,6 @@ func (c *Catalog) CheckValues(plan *workflow.Plan, values *workflow.RunValues) e
 	return checkValues(plan, values, &c.tasks)
 }
 
-// CheckValues is Catalog.CheckValues where there are no tasks but those of the plan.
-func CheckValues(plan *workflow.Plan, values *workflow.RunValues) error {
-	return checkValues(plan, values, &shelf{kind: KindTask})
-}
-
 func checkValues(plan *workflow.Plan, values *workflow.RunValues, defined *shelf) error {
 	if values == nil {
 		values = &noValues

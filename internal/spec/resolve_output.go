@@ -129,13 +129,21 @@ func (s *scope) output(reference string) (workflow.Value, bool, error) {
 	}
 	for i := range places {
 		for _, task := range places[i].tasks(s.spec) {
-			if output, ok := s.outputs[task]; ok {
+			output, ok := s.outputs[task]
+			if ok && output == "" {
+				return null, false, noOutput(task)
+			}
+			if ok {
 				value, err := places[i].in(output)
 				return value, true, err
 			}
 		}
 	}
-	return null, false, fmt.Errorf("task %q has given no output: it has not completed in this run, or wrote nothing to $CYCLO_OUTPUT", places[0].task)
+	return null, false, noOutput(places[0].task)
+}
+
+func noOutput(task string) error {
+	return fmt.Errorf("task %q has given no output: it has not completed in this run, or wrote nothing to $CYCLO_OUTPUT", task)
 }
 
 // in finds the place in an output.

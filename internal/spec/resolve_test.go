@@ -140,6 +140,13 @@ func TestOutputs(t *testing.T) {
 			}
 		})
 	}
+	// The longest task that there is is meant, though it gave nothing and another has such a key.
+	silent := map[string]workflow.Value{"a": `{"b":{"c":1}}`, "a.b": ""}
+	meant := &workflow.TaskSpec{TaskID: "t", Parameters: given{"K": `"${tasks.a.b.c}"`}}
+	if _, _, err := Environment(meant, nil, Lookups{Outputs: func([]string) (map[string]workflow.Value, error) { return silent, nil }}); err == nil ||
+		!strings.Contains(err.Error(), `task "a.b" has given no output`) {
+		t.Errorf("the shorter name is taken: %v", err)
+	}
 	inner := &workflow.TaskSpec{TaskID: "etl/t", Parameters: given{"K": `"${tasks.load.rows} ${tasks.nested.k} ${tasks.a.b.c}"`, "L": "1"}}
 	var asked [][]string
 	got, _, err := Environment(inner, nil, Lookups{Outputs: func(tasks []string) (map[string]workflow.Value, error) {
@@ -234,7 +241,7 @@ func TestErrorsHideSensitiveValues(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), marker) {
 			t.Errorf("%s: got %v", name, err)
 		}
-		if err := CheckValues(plan, nil); err != nil && strings.Contains(err.Error(), marker) {
+		if err := checkAlone(plan, nil); err != nil && strings.Contains(err.Error(), marker) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

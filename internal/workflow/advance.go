@@ -70,6 +70,7 @@ type draft struct {
 	version   int32
 	reason    string
 	reopened  bool
+	undoing   bool // what a person wants undone takes more than one change: nothing else follows before it is done
 	runDirty  bool
 	count     bool
 }
@@ -294,7 +295,7 @@ func (d *draft) dropTimer(number int32, state *NodeState) {
 func (d *draft) parentEnded(number int32, status TaskStatus) {
 	state := d.node(number)
 	state.open--
-	if state.Status != TaskPending {
+	if !state.undecided() {
 		return
 	}
 	rule := RuleAllSuccess
@@ -318,10 +319,10 @@ func (d *draft) parentEnded(number int32, status TaskStatus) {
 	}
 }
 
-// reconsider decides on a pending node by all of its parents.
+// reconsider decides on an undecided node by all of its parents.
 func (d *draft) reconsider(number int32) {
 	decided := d.verdict(number)
-	if d.peek(number).Status == TaskPending {
+	if d.peek(number).undecided() {
 		d.scratch.decide(number, decided)
 	}
 }
@@ -339,7 +340,7 @@ func (d *draft) verdict(number int32) verdict {
 // settle works off what follows from the states, as far as the change has room.
 func (d *draft) settle() {
 	d.redecide()
-	if d.status != RunRunning && d.status != RunPaused {
+	if d.undoing || d.status != RunRunning && d.status != RunPaused {
 		return
 	}
 	work := d.scratch
@@ -354,9 +355,13 @@ func (d *draft) settle() {
 			d.close(number, TaskChange{Status: TaskUpstreamFailed, Cause: CauseUpstream, EndTime: d.change.At})
 		})
 		d.drain(&work.skip, func(number int32) {
+			if d.unwait(number) {
+				state, stored := d.node(number), d.stored(number) // it has not begun to wait for another attempt
+				state.Attempt, state.Delivery = stored.Attempt, stored.Delivery
+			}
 			d.close(number, TaskChange{Status: TaskSkipped, Cause: CauseTriggerRule, EndTime: d.change.At})
 		})
-		if d.status == RunRunning {
+		if d.status == RunRunning && !d.ending() { // what was skipped may have stopped the run
 			d.change.Queue = slices.Grow(d.change.Queue, min(len(work.ready), d.room()))
 			d.drain(&work.ready, d.begin)
 		}
@@ -377,14 +382,14 @@ func (d *draft) decided() bool {
 func (d *draft) drain(list *[]int32, do func(number int32)) {
 	done := 0
 	for ; done < len(*list) && !d.full(); done++ {
-		if number := (*list)[done]; d.peek(number).Status == TaskPending {
+		if number := (*list)[done]; d.peek(number).undecided() {
 			do(number)
 		}
 	}
 	*list = slices.Delete(*list, 0, done)
 }
 
-// begin lets a pending node go on that its parents no longer hold.
+// begin lets an undecided node go on that its parents no longer hold.
 func (d *draft) begin(number int32) {
 	if d.graph.plain {
 		state := d.node(number)
@@ -402,6 +407,11 @@ func (d *draft) begin(number int32) {
 		return
 	}
 	state := d.node(number)
+	if state.Status == TaskWaiting { // its attempt was counted when it began to wait
+		d.unwait(number)
+		d.await(number, state, false)
+		return
+	}
 	state.Attempt, state.Delivery = 1, 1
 	d.await(number, state, true)
 }

@@ -413,3 +413,53 @@ func (s *simulation) checkEnd(t *rapid.T) {
 		}
 	}
 }
+
+// A retry that undoes a great many nodes is cut like all else, so that the run holds up nobody.
+func TestLargeRetryIsCut(t *testing.T) {
+	t.Parallel()
+	const count = 10 * 2000
+	nodes := make([]Node, count)
+	for number := range nodes {
+		nodes[number] = Node{Name: fmt.Sprint(number)}
+		if number > 0 {
+			nodes[number].Dependencies = []int32{int32(number-1) / 2}
+		}
+	}
+	graph, err := NewGraph(nodes, make([]Scheduling, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := NewRun(RunID{15: 1}, "test", graph, false)
+	feed := func(event Event) (changes int) {
+		t.Helper()
+		events := []Event{event}
+		for more := true; more; changes++ {
+			change, used := Advance(run, scenarioStart, events, DefaultLimits)
+			if rows := len(change.Tasks) + len(change.Reset); rows > DefaultLimits.Rows {
+				t.Fatalf("a change has %d rows", rows)
+			}
+			run.Apply(change)
+			events, more = events[used:], change.More
+		}
+		return changes
+	}
+	feed(Event{Kind: EventStart})
+	feed(Event{Kind: EventEnd, Attempt: 1, Delivery: 1, Result: Result{Status: TaskFailed, Cause: CauseExit}})
+	if run.Status != RunFailed || run.tally.ended != count {
+		t.Fatalf("the run is %s with %d of %d ended", run.Status, run.tally.ended, count)
+	}
+	for _, kind := range []EventKind{EventRetry, EventSkip} {
+		if changes := feed(Event{Kind: kind, Actor: "ann"}); changes < 10 {
+			t.Errorf("it takes %d changes", changes)
+		}
+		if kind == EventRetry {
+			if run.Status != RunRunning || run.tally.ended != 0 {
+				t.Fatalf("the run is %s with %d ended", run.Status, run.tally.ended)
+			}
+			feed(Event{Kind: EventEnd, Attempt: 2, Delivery: 1, Result: Result{Status: TaskFailed, Cause: CauseExit}})
+		}
+	}
+	if run.Status != RunCompleted || run.tally.ended != count {
+		t.Errorf("the run is %s with %d ended", run.Status, run.tally.ended)
+	}
+}

@@ -93,14 +93,14 @@ func (d *draft) decideApproval(event *Event) {
 	d.queue(event.Node, state, false)
 }
 
-// retry runs a task again that has ended, and decides anew on all that ended only because of it. A run that has
-// ended lives again. A task that has run before does not ask its trigger rule a second time.
+// retry runs a task again that has ended, and decides anew on all that ended only because of it. What dealt with its end
+// waits again. A run that has ended lives again. A task that has run before does not ask its trigger rule a second time.
 func (d *draft) retry(event *Event) bool {
 	number := event.Node
 	if !d.controllable(number) {
 		return true
 	}
-	undone, ok := d.undone(number)
+	undone, ok := d.undone(number, true)
 	if !ok {
 		return false
 	}
@@ -113,6 +113,10 @@ func (d *draft) retry(event *Event) bool {
 	case state.Attempt == 0 && state.Status == TaskCompleted && d.verdict(number) != verdictStart: // kept: it can't run yet
 		return true
 	}
+	if undone, ok = d.undoBefore(undone); !ok {
+		return false
+	}
+	state = d.peek(number)
 	d.event("retry", event.Actor, number, "")
 	d.reopen()
 	if state.Attempt == 0 { // it never ran
@@ -122,14 +126,19 @@ func (d *draft) retry(event *Event) bool {
 		}
 		return true
 	}
-	state = d.node(number)
+	d.await(number, d.retire(number), false)
+	d.revive(number, undone)
+	return true
+}
+
+// retire makes the attempt with which a node ended one that another follows.
+func (d *draft) retire(number int32) *NodeState {
+	state := d.node(number)
 	d.change.Retire = append(d.change.Retire, number)
 	d.change.tally.add(state.Status, -1)
 	state.Attempt++
 	state.Delivery, state.Retried = 1, 0
-	d.await(number, state, false)
-	d.revive(number, undone)
-	return true
+	return state
 }
 
 // skip lets a task count as absent that has failed, or not started. A group has started when one of its items has; with it
@@ -139,7 +148,7 @@ func (d *draft) skip(event *Event) bool {
 	if !d.controllable(number) {
 		return true
 	}
-	undone, ok := d.undone(number)
+	undone, ok := d.undone(number, false)
 	if !ok {
 		return false
 	}
@@ -156,6 +165,9 @@ func (d *draft) skip(event *Event) bool {
 		d.event("skip", event.Actor, number, "")
 		d.close(number, skipped)
 	case state.Status.Failure():
+		if undone, ok = d.undoBefore(undone); !ok {
+			return false
+		}
 		d.event("skip", event.Actor, number, "")
 		d.reopen()
 		d.skipEnded(number, skipped, undone)
@@ -207,43 +219,60 @@ func (d *draft) controllable(number int32) bool {
 	return number >= 0 && int(number) < len(d.run.Nodes) && (!d.ending() || d.status.Ended())
 }
 
-// undone are all nodes after the given one that ended without having run: that is to be decided anew, unless somebody
-// decided it for good. It is false when the change has written one of them already.
-func (d *draft) undone(number int32) (undone []int32, ok bool) {
+// undone are all nodes after the given one whose end falls with it, as it is to end anew (again) or counts as absent: those
+// that ended without having run, unless somebody decided that for good; and those that dealt with the end of what is to
+// end anew. It is false when the change has written one of them already.
+func (d *draft) undone(number int32, again bool) (undone []int32, ok bool) {
 	if d.settleKept(); d.keeping() || d.written(number) { // what is kept would end later what a person decides on now
 		return nil, false
 	}
-	seen := map[int32]bool{}
+	// The value tells whether the node decides anew on what it did not choose.
+	seen := map[int32]bool{number: true}
 	for next := []int32{number}; len(next) > 0; {
 		last := len(next) - 1
-		dependents := d.graph.Dependents(next[last])
+		parent := next[last]
 		next = next[:last]
-		for _, dependent := range dependents {
+		for _, dependent := range d.graph.Dependents(parent) {
 			state := d.peek(dependent)
-			if seen[dependent] || !state.Status.Ended() || state.Attempt > 0 ||
-				state.Status == TaskCompleted && !d.graph.Scheduling(dependent).Group || d.stays(dependent, state, number) {
+			if _, known := seen[dependent]; known || d.stays(dependent, state, seen[parent] && d.graph.Scheduling(parent).EvaluationPoint) {
+				continue
+			}
+			handled := (parent != number || again) && d.dealtWith(dependent, state)
+			neverRan := state.Status.Ended() && state.Attempt == 0 && (state.Status != TaskCompleted || d.graph.Scheduling(dependent).Group)
+			if !handled && !neverRan {
 				continue
 			}
 			if d.written(dependent) {
 				return nil, false
 			}
-			seen[dependent] = true
+			seen[dependent] = handled && state.Status == TaskCompleted
 			undone, next = append(undone, dependent), append(next, dependent)
 		}
 	}
 	return undone, true
 }
 
-// stays tells whether the node was skipped by a decision that does not fall with the given one: by a person, or by an
-// evaluation point that does not decide again. What an earlier run skipped may have been either: it stays when a point
-// is among what it waits for.
-func (d *draft) stays(number int32, state *NodeState, changed int32) bool {
+// dealtWith tells whether the node was started by the end of a task, whatever that was or because it was a failure, or kept
+// as what an earlier run started so. It does not once it is in the queue, or waits for its own retry: that goes on.
+func (d *draft) dealtWith(number int32, state *NodeState) bool {
+	switch scheduling := d.graph.Scheduling(number); {
+	case !scheduling.Rule.handles() || scheduling.Group, state.Attempt == math.MaxInt16:
+		return false
+	case state.Status == TaskWaiting:
+		return state.Cause == CauseApproval || state.Cause == CausePaused
+	default:
+		return state.Status.Ended() && (state.Attempt > 0 || state.Status == TaskCompleted)
+	}
+}
+
+// stays tells whether the node was skipped by a decision that does not fall: by a person, or by an evaluation point that
+// does not choose anew. What an earlier run skipped may have been either: it stays when a point is among what it waits for.
+func (d *draft) stays(number int32, state *NodeState, chosenAnew bool) bool {
 	switch state.Cause {
 	case CauseSkip:
 		return true
 	case CauseNotChosen, CauseKept:
-		again := d.graph.Scheduling(changed).EvaluationPoint && slices.Contains(d.graph.Parents(number), changed)
-		return !again && (state.Cause == CauseNotChosen || slices.ContainsFunc(d.graph.Parents(number), func(parent int32) bool {
+		return !chosenAnew && (state.Cause == CauseNotChosen || slices.ContainsFunc(d.graph.Parents(number), func(parent int32) bool {
 			return d.graph.Scheduling(parent).EvaluationPoint
 		}))
 	default:
@@ -251,18 +280,70 @@ func (d *draft) stays(number int32, state *NodeState, changed int32) bool {
 	}
 }
 
-// revive makes nodes pending that ended without having run, because of the given one. On them and on all that waits for
-// one of them is decided anew.
+// revive takes back how nodes ended, because of the given one: those that never ran are pending, the others wait for their
+// trigger rule once more. On them and on all that waits for one of them is decided anew.
 func (d *draft) revive(number int32, undone []int32) {
 	touched := &d.scratch.touched
-	for _, reset := range undone {
-		state := d.node(reset)
-		d.change.tally.add(state.Status, -1)
-		*state = NodeState{}
-		d.change.Reset = append(d.change.Reset, reset)
-		*touched = append(append(*touched, reset), d.graph.Dependents(reset)...)
+	for _, node := range undone {
+		state := d.node(node)
+		switch {
+		case state.Status == TaskWaiting:
+			d.dropTimer(node, state)
+			state.Delivery++
+			d.wait(node, state, CauseTriggerRule, false)
+		case state.Attempt > 0:
+			d.wait(node, d.retire(node), CauseTriggerRule, false)
+		default:
+			d.reset(node)
+		}
+		*touched = append(append(*touched, node), d.graph.Dependents(node)...)
 	}
 	*touched = append(*touched, d.graph.Dependents(number)...)
+}
+
+// undoBefore cuts what is undone with a node, where it is large: some is made pending before the node itself changes, and
+// then it is false, as the rest has to wait until the change so far is committed. That is what the same would become again
+// if the event were lost: so a crash between the changes does no harm, and the event comes once more. Else it gives all of it.
+func (d *draft) undoBefore(undone []int32) (rest []int32, ok bool) {
+	if len(undone) < d.room() {
+		return undone, true
+	}
+	var some []int32
+	for _, node := range slices.Backward(undone) { // what is left is still found from the node
+		if state := d.peek(node); len(some) == d.room() || state.Cause != CauseNone ||
+			state.Status != TaskUpstreamFailed && (state.Status != TaskSkipped || state.Attempt > 0) {
+			continue
+		}
+		some = append(some, node)
+	}
+	if len(some) == 0 {
+		return undone, true
+	}
+	d.undoing = true
+	d.reopen()
+	for _, node := range some {
+		d.reset(node)
+	}
+	return nil, false
+}
+
+// reset makes a node pending that ended without having run.
+func (d *draft) reset(node int32) {
+	state := d.node(node)
+	d.change.tally.add(state.Status, -1)
+	*state = NodeState{}
+	d.change.Reset = append(d.change.Reset, node)
+	d.scratch.touched = append(append(d.scratch.touched, node), d.graph.Dependents(node)...)
+}
+
+// unwait takes back the row that says that a node waits for its trigger rule, where the same change decides on it: a node gets
+// one row in a change. It tells whether there was one.
+func (d *draft) unwait(number int32) bool {
+	if d.peek(number).Status != TaskWaiting || !d.written(number) {
+		return false
+	}
+	d.change.Tasks = slices.DeleteFunc(d.change.Tasks, func(row TaskChange) bool { return row.Node == number })
+	return true
 }
 
 // redecide decides anew on what was touched: once for all that persons did in a row, because a node may wait for many of
@@ -279,7 +360,7 @@ func (d *draft) redecide() {
 		return found
 	})
 	for _, node := range touched {
-		if d.peek(node).Status == TaskPending {
+		if d.peek(node).undecided() {
 			d.reconsider(node)
 		}
 	}

@@ -75,7 +75,7 @@ func (d *draft) follow(b *branch, event *Event) (problem string) {
 			if !again[number] {
 				again[number], loops = true, append(loops, number)
 			}
-		case status != TaskPending:
+		case !d.peek(number).undecided():
 			return fmt.Sprintf("next_tasks names %q, which has started and not ended", name)
 		default:
 			return fmt.Sprintf("next_tasks names %q, which waits for other tasks than this one", name)
@@ -165,7 +165,7 @@ func (d *draft) addLoops(b *branch, point int32, starts []int32) {
 	}
 	if copied, ok := again[point]; ok {
 		for _, dependent := range d.graph.Dependents(point) {
-			if !b.chosen[dependent] && d.peek(dependent).Status == TaskPending {
+			if !b.chosen[dependent] && d.peek(dependent).undecided() {
 				b.nodes = append(b.nodes, d.rewired(dependent, point, copied, b.names.of(dependent)))
 			}
 		}
@@ -374,15 +374,21 @@ func (d *draft) left(number int32, b *branch) (left []int32, ok bool) {
 	}
 	for _, dependent := range d.graph.Dependents(number) {
 		state := d.peek(dependent)
-		undecided := state.Status == TaskPending || state.Attempt == 0 && state.Cause == CauseNone &&
+		undecided := state.undecided() || state.Attempt == 0 && state.Cause == CauseNone &&
 			(state.Status == TaskUpstreamFailed || state.Status == TaskSkipped)
 		if !undecided || b.chosen[dependent] || d.standsFor(dependent, number) {
 			continue
 		}
-		if state.Status == TaskUpstreamFailed {
-			if _, ok = d.undone(dependent); !ok {
+		switch state.Status {
+		case TaskUpstreamFailed:
+			if _, ok = d.undone(dependent, false); !ok {
 				return nil, false
 			}
+		case TaskWaiting:
+			if d.written(dependent) {
+				return nil, false
+			}
+		default:
 		}
 		left = append(left, dependent)
 	}
@@ -394,10 +400,10 @@ func (d *draft) leave(left []int32) {
 	skipped := TaskChange{Status: TaskSkipped, Cause: CauseNotChosen, EndTime: d.change.At}
 	for _, number := range left {
 		switch d.peek(number).Status {
-		case TaskPending:
+		case TaskPending, TaskWaiting:
 			d.close(number, skipped)
 		case TaskUpstreamFailed:
-			undone, _ := d.undone(number)
+			undone, _ := d.undone(number, false)
 			d.skipEnded(number, skipped, undone)
 		default: // for what comes after it nothing changes
 			d.skipEnded(number, skipped, nil)

@@ -285,7 +285,8 @@ func (w *languageWorld) feed(t *rapid.T, events ...Event) {
 			t.Fatalf("%d nodes were added", added)
 		}
 		for _, row := range w.change.Tasks {
-			if !row.First || row.Status != TaskQueued && row.Status != TaskWaiting || retried[row.Node] {
+			waitedAgain := int(row.Node) < len(before.Nodes) && before.Nodes[row.Node].Cause == CauseTriggerRule
+			if !row.First && !waitedAgain || row.Status != TaskQueued && row.Status != TaskWaiting || retried[row.Node] {
 				continue
 			}
 			parents := w.rows.parentsOf(w.live.Graph, row.Node)

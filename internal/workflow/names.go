@@ -22,6 +22,23 @@ func splitIteration(name string) (base string, iteration int) {
 	return name, 1
 }
 
+// LongerNames are those of the tasks that have no output, and whose names go on after a dot from that of one that has one: of the
+// two a reference means the longer one, if there is such a task.
+func LongerNames(tasks []string, outputs map[string]Value) (longer []string) {
+	for _, task := range tasks {
+		if _, known := outputs[task]; known {
+			continue
+		}
+		for other := range outputs {
+			if strings.HasPrefix(task, other+".") {
+				longer = append(longer, task)
+				break
+			}
+		}
+	}
+	return longer
+}
+
 // nodeNames finds the newest iteration of a node by its name. A later iteration has a higher number.
 type nodeNames struct {
 	names []string // of the nodes that an event knows

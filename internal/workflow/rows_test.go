@@ -148,7 +148,7 @@ func (r *rows) commitTasks(change *Change, report reporter) {
 			}
 			queued[Member{change.ID, row.Node, row.Attempt, row.Delivery}] = true
 		case TaskWaiting:
-			if row.Cause != CauseNone && row.Cause != CauseApproval && row.Cause != CausePaused {
+			if row.Cause != CauseNone && row.Cause != CauseApproval && row.Cause != CausePaused && row.Cause != CauseTriggerRule {
 				report("node %d waits because of %v", row.Node, row.Cause)
 			}
 		case TaskCompleted, TaskFailed, TaskSkipped, TaskUpstreamFailed, TaskCancelled:
@@ -418,7 +418,7 @@ func sameRun(live, restored *Run) error {
 	}
 	for number := range live.Nodes {
 		one, other := live.Nodes[number], restored.Nodes[number]
-		if one.Status != TaskPending {
+		if !one.undecided() {
 			one.open, other.open = 0, 0 // nobody looks at it any more
 		}
 		if one != other {
@@ -448,7 +448,7 @@ func todo(run *Run) map[int32]string {
 	all := map[int32]string{}
 	put := func(nodes []int32, what string) {
 		for _, number := range nodes {
-			if run.Nodes[number].Status == TaskPending && all[number] == "" && !run.Graph.Scheduling(number).Unexpanded {
+			if run.Nodes[number].undecided() && all[number] == "" && !run.Graph.Scheduling(number).Unexpanded {
 				all[number] = what
 			}
 		}

@@ -17,10 +17,16 @@ type NodeState struct {
 	// Retried and Rescued count the earlier attempts that used up retries and rescues.
 	Retried, Rescued uint16
 	// Cause is the row's, where something follows from it: why it is TaskWaiting (CauseNone for a retry's delay,
-	// CauseApproval, CausePaused), or what decided that it is TaskSkipped (CauseNotChosen, CauseSkip, CauseKept).
+	// CauseApproval, CausePaused, CauseTriggerRule), or what decided that it is TaskSkipped (CauseNotChosen, CauseSkip, CauseKept).
 	Cause Cause
 	// open counts the parents that have not ended.
 	open int32
+}
+
+// undecided tells whether the node waits for its parents: before its first attempt, or before another one where what it
+// dealt with is to end anew.
+func (s *NodeState) undecided() bool {
+	return s.Status == TaskPending || s.Status == TaskWaiting && s.Cause == CauseTriggerRule
 }
 
 // Member is one task run in a delivery.
@@ -160,7 +166,7 @@ func (r *Run) rebuild() {
 		}
 		census := r.census(node)
 		state.open = census.open
-		if state.Status == TaskPending {
+		if state.undecided() {
 			all.decide(node, census.verdict(r.Graph.Scheduling(node).Rule))
 		}
 	}

@@ -129,7 +129,7 @@ const (
 	CauseRejected     Cause = 12 // a person rejected it
 	CausePaused       Cause = 13 // it waits until the run is resumed
 	CauseNotChosen    Cause = 14 // an evaluation point chose others
-	CauseTriggerRule  Cause = 15 // its trigger rule can't be met, and nothing failed
+	CauseTriggerRule  Cause = 15 // its trigger rule can't be met, and nothing failed; or, where it waits, is to be met again
 	CauseEvaluation   Cause = 16 // its result as an evaluation point, its output or its items can't be used
 	CauseGroup        Cause = 17 // it stands for the task runs of its items, which have ended
 	CauseKept         Cause = 18 // an earlier run did its work
