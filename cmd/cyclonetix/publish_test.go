@@ -157,7 +157,7 @@ func TestQueuesOfOtherServers(t *testing.T) {
 	t.Parallel()
 	p := publishing(t)
 	p.write("task.yaml", "id: a\ncommand: one\nqueue: elsewhere\n")
-	p.expect()
+	p.expect(`a task.yaml:3:8: task "a" names queue "elsewhere", which is not declared`)
 	if err := p.backend.Declare(t.Context(), "another server", engine.Declared{Queues: []string{"elsewhere"}}); err != nil {
 		t.Fatal(err)
 	}
