@@ -10,6 +10,45 @@ import (
 	"time"
 )
 
+const askWhyNothing = `-- name: AskWhyNothing :one
+SELECT EXISTS (SELECT FROM cyclonetix__state.agents l WHERE l.incarnation = $1 AND l.status = 'live')::boolean AS live,
+       EXISTS (SELECT FROM cyclonetix__state.agents a, cyclonetix__state.dispatch_classes c, (VALUES (1), (2), (3), (4)) AS of (priority),
+                    LATERAL (SELECT FROM cyclonetix__state.dispatches o
+                             WHERE o.class = c.class AND o.priority = of.priority AND o.id >= $2 AND o.claimed_by IS NULL LIMIT 1) o
+               WHERE a.incarnation = $1 AND (a.queues = '{}' OR c.queue = ANY (a.queues)) AND c.requires <@ a.tags
+                 AND c.cpu_millis <= $3::integer AND c.memory_mb <= $4::integer
+                 AND c.gpu <= $5::integer AND c.disk_mb <= $6::integer)::boolean AS waits
+`
+
+type AskWhyNothingParams struct {
+	Agent      int64
+	FromID     int64
+	FreeCpu    int32
+	FreeMemory int32
+	FreeGpu    int32
+	FreeDisk   int32
+}
+
+type AskWhyNothingRow struct {
+	Live  bool
+	Waits bool
+}
+
+// Why a claim took nothing: the agent is dead, or others held all that is for it. The second condition is that of the claim.
+func (q *Queries) AskWhyNothing(ctx context.Context, db DBTX, arg AskWhyNothingParams) (AskWhyNothingRow, error) {
+	row := db.QueryRow(ctx, askWhyNothing,
+		arg.Agent,
+		arg.FromID,
+		arg.FreeCpu,
+		arg.FreeMemory,
+		arg.FreeGpu,
+		arg.FreeDisk,
+	)
+	var i AskWhyNothingRow
+	err := row.Scan(&i.Live, &i.Waits)
+	return i, err
+}
+
 const beatAgent = `-- name: BeatAgent :execrows
 INSERT INTO cyclonetix__state.agent_beats (incarnation, beat, at)
 SELECT a.incarnation, 1, now() FROM cyclonetix__state.agents a WHERE a.incarnation = $1 AND a.status = 'live'
@@ -133,17 +172,6 @@ func (q *Queries) InsertAgent(ctx context.Context, db DBTX, arg InsertAgentParam
 	var incarnation int64
 	err := row.Scan(&incarnation)
 	return incarnation, err
-}
-
-const isAgentLive = `-- name: IsAgentLive :one
-SELECT EXISTS (SELECT FROM cyclonetix__state.agents WHERE incarnation = $1 AND status = 'live')::boolean AS live
-`
-
-func (q *Queries) IsAgentLive(ctx context.Context, db DBTX, agent int64) (bool, error) {
-	row := db.QueryRow(ctx, isAgentLive, agent)
-	var live bool
-	err := row.Scan(&live)
-	return live, err
 }
 
 const listLiveAgents = `-- name: ListLiveAgents :many

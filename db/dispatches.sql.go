@@ -199,7 +199,7 @@ func (q *Queries) EnsureClass(ctx context.Context, db DBTX, arg EnsureClassParam
 }
 
 const findOpenDispatches = `-- name: FindOpenDispatches :one
-SELECT pg_snapshot_xmin(now_at)::xid8 AS xmin, pg_snapshot_xmax(now_at)::xid8 AS xmax,
+SELECT pg_snapshot_xmin(now_at)::xid8 AS xmin, pg_current_xact_id()::xid8 AS bound,
        coalesce((SELECT o.id FROM cyclonetix__state.dispatches o ORDER BY o.id DESC LIMIT 1), 0)::bigint AS newest,
        coalesce((SELECT o.id FROM cyclonetix__state.dispatches o WHERE o.id >= $1 AND o.claimed_by IS NULL ORDER BY o.id LIMIT 1), 0)::bigint AS oldest_open
 FROM pg_current_snapshot() AS now_at
@@ -207,18 +207,19 @@ FROM pg_current_snapshot() AS now_at
 
 type FindOpenDispatchesRow struct {
 	Xmin       uint64
-	Xmax       uint64
+	Bound      uint64
 	Newest     int64
 	OldestOpen int64
 }
 
-// Where claims may begin: see claimMark. Both look-ups pass what has gone since from_id, and no more.
+// Where claims may begin: see claimMark. Both look-ups pass what has gone since from_id, and no more. The look's own number is
+// drawn after its snapshot was taken; the snapshot's xmax would not do, for it is behind transactions that have not ended.
 func (q *Queries) FindOpenDispatches(ctx context.Context, db DBTX, fromID int64) (FindOpenDispatchesRow, error) {
 	row := db.QueryRow(ctx, findOpenDispatches, fromID)
 	var i FindOpenDispatchesRow
 	err := row.Scan(
 		&i.Xmin,
-		&i.Xmax,
+		&i.Bound,
 		&i.Newest,
 		&i.OldestOpen,
 	)

@@ -52,8 +52,15 @@ RETURNING bucket;
 -- name: ListOrders :many
 SELECT id, kind, run_id, node, attempt, delivery FROM cyclonetix__state.orders WHERE agent = @agent ORDER BY id;
 
--- name: IsAgentLive :one
-SELECT EXISTS (SELECT FROM cyclonetix__state.agents WHERE incarnation = @agent AND status = 'live')::boolean AS live;
+-- name: AskWhyNothing :one
+-- Why a claim took nothing: the agent is dead, or others held all that is for it. The second condition is that of the claim.
+SELECT EXISTS (SELECT FROM cyclonetix__state.agents l WHERE l.incarnation = @agent AND l.status = 'live')::boolean AS live,
+       EXISTS (SELECT FROM cyclonetix__state.agents a, cyclonetix__state.dispatch_classes c, (VALUES (1), (2), (3), (4)) AS of (priority),
+                    LATERAL (SELECT FROM cyclonetix__state.dispatches o
+                             WHERE o.class = c.class AND o.priority = of.priority AND o.id >= @from_id AND o.claimed_by IS NULL LIMIT 1) o
+               WHERE a.incarnation = @agent AND (a.queues = '{}' OR c.queue = ANY (a.queues)) AND c.requires <@ a.tags
+                 AND c.cpu_millis <= @free_cpu::integer AND c.memory_mb <= @free_memory::integer
+                 AND c.gpu <= @free_gpu::integer AND c.disk_mb <= @free_disk::integer)::boolean AS waits;
 
 -- name: DeleteOrders :exec
 DELETE FROM cyclonetix__state.orders WHERE id = ANY (@ids::bigint[]);

@@ -119,8 +119,9 @@ FROM (SELECT * FROM whole UNION ALL SELECT * FROM part) AS t
 ORDER BY t.priority, t.id;
 
 -- name: FindOpenDispatches :one
--- Where claims may begin: see claimMark. Both look-ups pass what has gone since from_id, and no more.
-SELECT pg_snapshot_xmin(now_at)::xid8 AS xmin, pg_snapshot_xmax(now_at)::xid8 AS xmax,
+-- Where claims may begin: see claimMark. Both look-ups pass what has gone since from_id, and no more. The look's own number is
+-- drawn after its snapshot was taken; the snapshot's xmax would not do, for it is behind transactions that have not ended.
+SELECT pg_snapshot_xmin(now_at)::xid8 AS xmin, pg_current_xact_id()::xid8 AS bound,
        coalesce((SELECT o.id FROM cyclonetix__state.dispatches o ORDER BY o.id DESC LIMIT 1), 0)::bigint AS newest,
        coalesce((SELECT o.id FROM cyclonetix__state.dispatches o WHERE o.id >= @from_id AND o.claimed_by IS NULL ORDER BY o.id LIMIT 1), 0)::bigint AS oldest_open
 FROM pg_current_snapshot() AS now_at;

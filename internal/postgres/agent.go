@@ -31,6 +31,8 @@ type agentSession struct {
 	unresolved []db.ClaimDispatchesRow
 	// perRow is the number of tasks that deliveries held lately: how many rows make up a number of tasks.
 	perRow float64
+	// missed is how many claims in a row took nothing, though there was something.
+	missed int
 }
 
 func joinTags(tags []string) string { return strings.Join(tags, ",") }
@@ -167,12 +169,11 @@ func (s *agentSession) claim(ctx context.Context, want, slack int, free workflow
 		return nil, fmt.Errorf("claim: %w", err)
 	}
 	if len(rows) == 0 {
-		if live, err := q.IsAgentLive(ctx, s.backend.on(s.backend.pool), s.incarnation); err != nil || !live {
-			if err == nil {
-				err = engine.ErrAgentLost
-			}
-			return nil, fmt.Errorf("claim of agent %d: %w", s.incarnation, interpretError(err))
+		if err := s.whyNothing(ctx, &params); err != nil {
+			return nil, err
 		}
+	} else {
+		s.missed = 0
 	}
 	s.unresolved = rows
 	taken := 0
@@ -188,6 +189,29 @@ func (s *agentSession) claim(ctx context.Context, want, slack int, free workflow
 	}
 	s.backend.moveMark(ctx, rows)
 	return orders, nil
+}
+
+// mostMissed is how often in a row a claim that took nothing, because others held all that there was, is made again at once.
+const mostMissed = 3
+
+// whyNothing looks why a claim took nothing. A claim locks more than it takes, of each class as much as would do: who comes
+// meanwhile finds nothing, and claims again.
+func (s *agentSession) whyNothing(ctx context.Context, claim *db.ClaimDispatchesParams) error {
+	why, err := s.backend.queries.AskWhyNothing(ctx, s.backend.on(s.backend.pool), db.AskWhyNothingParams{
+		Agent: claim.Agent, FromID: claim.FromID, FreeCpu: claim.FreeCpu, FreeMemory: claim.FreeMemory, FreeGpu: claim.FreeGpu, FreeDisk: claim.FreeDisk,
+	})
+	if err == nil && !why.Live {
+		err = engine.ErrAgentLost
+	}
+	if err != nil {
+		return fmt.Errorf("claim of agent %d: %w", s.incarnation, interpretError(err))
+	}
+	if s.missed++; !why.Waits || s.missed > mostMissed {
+		s.missed = 0
+		return nil
+	}
+	signal(s.wake)
+	return nil
 }
 
 // First implements engine.AgentSession.

@@ -15,17 +15,18 @@ import (
 // So a look at the table proves nothing at once about the ids up to the newest one that it sees: it does when all
 // transactions have ended that were open then. A delivery's id is drawn by a transaction that has its number already
 // (it has written the fence, or locked the row that it divides), so one that drew an id below a visible one has a number
-// below the xmax of any later snapshot.
+// below that which the look drew for itself.
 type claimMark struct {
 	mutex  sync.Mutex
 	from   int64  // where the next claims begin
 	newest int64  // the newest id that was claimed or seen
 	unsure int64  // what newest was when the look was made that is not proven yet,
-	xmax   uint64 // and that look's snapshot: it is proven when no transaction below is left
+	bound  uint64 // and that look's number: it is proven when no transaction below is left
 
 	lookedAt, searchedAt time.Time // the last look, and the last one at the whole table
 	taken                int       // deliveries that were claimed since the last look
 	looking              bool
+	before               int64 // what newest was when the look began that is under way: what others claim meanwhile is not of it
 }
 
 const (
@@ -50,7 +51,7 @@ func (m *claimMark) begin(now time.Time) int64 {
 func (m *claimMark) forget() {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	m.from, m.newest, m.unsure, m.xmax = 0, 0, 0, 0
+	m.from, m.newest, m.before, m.unsure, m.bound = 0, 0, 0, 0, 0
 	m.lookedAt, m.searchedAt = time.Time{}, time.Time{}
 }
 
@@ -65,7 +66,7 @@ func (m *claimMark) due(now time.Time, claimed []db.ClaimDispatchesRow) (from in
 	if m.looking || len(claimed) == 0 || m.taken < looksEvery && now.Sub(m.lookedAt) < looksAfter {
 		return 0, false
 	}
-	m.looking = true
+	m.looking, m.before = true, m.newest
 	if now.Sub(m.searchedAt) < markHolds {
 		return m.from, true
 	}
@@ -77,10 +78,10 @@ func (m *claimMark) due(now time.Time, claimed []db.ClaimDispatchesRow) (from in
 func (m *claimMark) look(now time.Time, seen db.FindOpenDispatchesRow) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	m.newest = max(m.newest, seen.Newest)
-	if seen.Xmin >= m.xmax {
+	m.newest = max(m.before, seen.Newest)
+	if seen.Xmin >= m.bound {
 		m.from = max(m.from, m.unsure+1)
-		m.unsure, m.xmax = m.newest, seen.Xmax
+		m.unsure, m.bound = max(m.before, seen.Newest), seen.Bound
 	}
 	if seen.OldestOpen > 0 {
 		m.from = min(m.from, seen.OldestOpen)

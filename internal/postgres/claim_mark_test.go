@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
 
 	"github.com/cyclonetix/cyclonetix/db"
@@ -34,6 +35,7 @@ func TestClaimMarkPassesNothing(t *testing.T) {
 		queue := queueModel{nextXid: 100, nextID: 1, writing: map[uint64][]int64{}}
 		var mark claimMark
 		now := time.Now()
+		var look *db.FindOpenDispatchesRow // that is under way
 		some := func(label string) uint64 {
 			xids := []uint64{}
 			for xid := range queue.writing {
@@ -74,14 +76,22 @@ func TestClaimMarkPassesNothing(t *testing.T) {
 				if !ok {
 					return
 				}
-				seen := db.FindOpenDispatchesRow{Xmin: queue.xmin(), Xmax: queue.nextXid}
+				seen := db.FindOpenDispatchesRow{Xmin: queue.xmin(), Bound: queue.nextXid}
+				queue.nextXid++
 				for _, id := range queue.open {
 					seen.Newest = max(seen.Newest, id)
 					if id >= begin && (seen.OldestOpen == 0 || id < seen.OldestOpen) {
 						seen.OldestOpen = id
 					}
 				}
-				mark.look(now, seen)
+				look = &seen
+			},
+			"see": func(r *rapid.T) {
+				if look == nil {
+					r.Skip()
+				}
+				mark.look(now, *look)
+				look = nil
 			},
 			"wait": func(r *rapid.T) {
 				now = now.Add(time.Duration(rapid.IntRange(1, 3000).Draw(r, "ms")) * time.Millisecond)
@@ -102,6 +112,23 @@ func TestClaimMarkPassesNothing(t *testing.T) {
 			},
 		})
 	})
+}
+
+// What another agent of the process claims while a look is under way is not proven by that look.
+func TestClaimMarkDuringALook(t *testing.T) {
+	t.Parallel()
+	var mark claimMark
+	now := time.Now()
+	mark.due(now, []db.ClaimDispatchesRow{{ID: 5}})
+	// Transaction 201 draws 6 and stays open, 202 draws 7 and commits.
+	mark.due(now, []db.ClaimDispatchesRow{{ID: 7}})
+	mark.look(now, db.FindOpenDispatchesRow{Xmin: 200, Bound: 200, Newest: 5})
+	now = now.Add(looksAfter)
+	mark.due(now, []db.ClaimDispatchesRow{{ID: 8}})
+	mark.look(now, db.FindOpenDispatchesRow{Xmin: 201, Bound: 203, Newest: 8})
+	if mark.from != 6 {
+		t.Errorf("claims begin at %d, should begin at 6, which may yet be open", mark.from)
+	}
 }
 
 // Deliveries that are gone are passed by while a snapshot keeps them; one that was drawn before them and committed late is not.
@@ -144,4 +171,46 @@ func TestClaimMarkUnderSnapshot(t *testing.T) {
 		look()
 		return w.backend.claims.from == newest+1
 	})
+}
+
+// A transaction that was numbered late may draw an id before one that was numbered early, and be visible after it.
+func TestClaimMarkWaitsForTheLaterNumber(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start(planOf("a", "b"))
+	session := w.agent("one")
+	w.claim(session, 20, 0)
+	w.backend.claims.forget()
+	begin := func() pgx.Tx {
+		w.Helper()
+		tx, err := mustConnect(w).Begin(w.ctx)
+		w.must(err, "begin")
+		_, err = tx.Exec(w.ctx, "SELECT pg_current_xact_id()")
+		w.must(err, "number the transaction")
+		return tx
+	}
+	draw := func(tx pgx.Tx) (id int64) {
+		w.Helper()
+		w.must(tx.QueryRow(w.ctx, `
+			INSERT INTO cyclonetix__state.dispatches (class, n, priority, reply_to, queued_at, runs, dags, versions, specs, members)
+			SELECT class, n, priority, reply_to, queued_at, runs, dags, versions, specs, members FROM cyclonetix__state.dispatches ORDER BY id LIMIT 1
+			RETURNING id`).Scan(&id), "insert a delivery")
+		return id
+	}
+	early, late := begin(), begin()
+	defer late.Rollback(w.ctx) //nolint:errcheck // committed, unless the test fails
+	missed := draw(late)
+	draw(early)
+	w.must(early.Commit(w.ctx), "commit the early one")
+	for range 3 { // as claims do that took what came before
+		w.backend.claims.lookedAt = time.Time{}
+		w.backend.moveMark(w.ctx, []db.ClaimDispatchesRow{{ID: 1}})
+	}
+	w.must(late.Commit(w.ctx), "commit the late one")
+	if from := w.backend.claims.from; from > missed {
+		t.Errorf("claims begin at %d, and %d is open", from, missed)
+	}
+	if got := w.claim(session, 20, 0); len(got) != 2 || got[0].ID != missed {
+		t.Errorf("claimed is %v, should be delivery %d and the one after it", got, missed)
+	}
 }

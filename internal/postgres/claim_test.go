@@ -276,6 +276,45 @@ func TestFrozenClaimHoldsUpNobody(t *testing.T) {
 	w.wantClaim(w.agent("two"), 1, 0, "a")
 }
 
+// A claim that took nothing because another holds what there is comes again at once, but not for ever.
+func TestClaimWhileAnotherHoldsAll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start(specified("a"))
+	session := w.agent("one")
+	other, err := w.sql.Begin(w.ctx)
+	w.must(err, "begin")
+	defer other.Rollback(w.ctx) //nolint:errcheck // it writes nothing
+	_, err = other.Exec(w.ctx, "SELECT FROM cyclonetix__state.dispatches FOR UPDATE")
+	w.must(err, "hold the delivery")
+	select {
+	case <-session.Wake(): // of the registration
+	default:
+	}
+	times := 0
+	for again := true; again; times++ {
+		w.wantClaim(session, 1, 0, "")
+		select {
+		case <-session.Wake():
+		default:
+			again = false
+		}
+	}
+	if times != 1+mostMissed {
+		t.Errorf("it claims %d times, should %d times", times, 1+mostMissed)
+	}
+	w.wantClaim(session, 1, 0, "")
+	w.must(other.Rollback(w.ctx), "let it go")
+	<-session.Wake()
+	w.wantClaim(session, 1, 0, "a")
+	w.wantClaim(session, 1, 0, "")
+	select {
+	case <-session.Wake():
+		t.Error("it claims again, and there is nothing")
+	default:
+	}
+}
+
 // An idle agent costs the server no write, whether there is nothing at all or nothing for it.
 func TestEmptyClaimWritesNothing(t *testing.T) {
 	t.Parallel()

@@ -91,6 +91,19 @@ func (w *Writer) build(ctx context.Context, commit *storing) *pipeline {
 	p.add(func(on db.DBTX) error {
 		return q.Fence(ctx, on, db.FenceParams{Writer: w.number, Seq: w.seq + 1})
 	})
+	if len(commit.Changes) > 0 {
+		// At once after the fence: a commit that is outdated costs little, and definitions that are published while one is under
+		// way do not undo it. Else a long one could be tried again for as long as somebody publishes.
+		feed := db.InsertFeedParams{Writer: w.number, Seq: w.seq + 1, At: commit.At, Body: packFeed(commit.Changes)}
+		p.add(func(on db.DBTX) error {
+			if commit.Revision == nil {
+				return q.InsertFeed(ctx, on, feed)
+			}
+			return q.InsertFeedAtRevision(ctx, on, db.InsertFeedAtRevisionParams{
+				Writer: feed.Writer, Seq: feed.Seq, At: feed.At, Body: feed.Body, Revision: *commit.Revision,
+			})
+		})
+	}
 	rows := rowsOf(commit.Commit)
 	for _, change := range commit.Changes {
 		if grown := commit.grown[change.ID]; grown != nil {
@@ -141,17 +154,6 @@ func (w *Writer) build(ctx context.Context, commit *storing) *pipeline {
 	if commit.Backlog != nil {
 		p.add(func(on db.DBTX) error {
 			return q.WriteBacklog(ctx, on, backlogRows(w.number, commit.Backlog))
-		})
-	}
-	if len(commit.Changes) > 0 {
-		feed := db.InsertFeedParams{Writer: w.number, Seq: w.seq + 1, At: commit.At, Body: packFeed(commit.Changes)}
-		p.add(func(on db.DBTX) error {
-			if commit.Revision == nil {
-				return q.InsertFeed(ctx, on, feed)
-			}
-			return q.InsertFeedAtRevision(ctx, on, db.InsertFeedAtRevisionParams{
-				Writer: feed.Writer, Seq: feed.Seq, At: feed.At, Body: feed.Body, Revision: *commit.Revision,
-			})
 		})
 	}
 	if commit.reading != nil {
