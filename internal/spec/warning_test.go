@@ -78,3 +78,32 @@ func TestWarningsOfReferences(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestWarningsOfSchedulesHoldToday: the date that the values of a schedule are tried with is one of these days.
+func TestWarningsOfSchedulesHoldToday(t *testing.T) {
+	t.Parallel()
+	c := catalogOf(t, `
+- {id: dated, command: x, parameters: {DAY: {default: "${LOGICAL_DATE}", validation: "20[0-9]{2}-.*"}}}
+`, `
+- {id: by_time, schedule: {cron: "@daily"}, tasks: [{id: dated}]}
+`, "")
+	if warnings := c.Warnings(); len(warnings) > 0 {
+		t.Errorf("warnings %v", warnings)
+	}
+}
+
+// TestHintsOfNames: what a hint says can be done.
+func TestHintsOfNames(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"RANDOM":       "write ${RANDOM:16} for so many letters and digits",
+		"CYCLO_RUN_ID": "no value can have this name: the command finds it in its environment, as $CYCLO_RUN_ID",
+		"REGION":       "define it in a context, or give it to each run: --env REGION=VALUE; $${ is a literal ${, ${env:NAME} the agent's own environment",
+		"a-b":          "define it in a context; $${ is a literal ${, ${env:NAME} the agent's own environment",
+	} {
+		c := catalogOf(t, `{id: a, command: x, env: {X: "${`+name+`}"}}`, "", "")
+		if warnings := c.Warnings(); len(warnings) != 1 || warnings[0].Hint != want {
+			t.Errorf("%s: warnings %v, hint wanted %q", name, warnings, want)
+		}
+	}
+}
