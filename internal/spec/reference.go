@@ -134,6 +134,7 @@ func (c *Catalog) checkReferences(s *shelf, number int32) {
 // warnNames tells references to values that no definition has: a run must be given them.
 func (c *Catalog) warnNames(warn func(d *Definition, at place, hint, format string, arguments ...any)) {
 	var known map[string]bool
+	near := map[string]string{} // what may be meant, of so many names as there are suggestions: each costs a look at all
 	for _, kind := range Kinds {
 		s := c.shelf(kind) // of those that have a problem, too: all is told at once
 		for n := range s.definitions {
@@ -149,8 +150,11 @@ func (c *Catalog) warnNames(warn func(d *Definition, at place, hint, format stri
 				if known[r.name] {
 					continue
 				}
+				if _, looked := near[r.name]; !looked && len(near) < maxSuggestions {
+					near[r.name] = didYouMean(nearest.Names(r.name, maps.Keys(known)))
+				}
 				warn(d, r.at, nameHint(r.name), "no definition has a value for %s, to which the value of %s refers%s",
-					cut(opening+r.name+"}"), r.what, didYouMean(nearest.Names(r.name, maps.Keys(known))))
+					cut(opening+r.name+"}"), r.what, near[r.name])
 			}
 		}
 	}

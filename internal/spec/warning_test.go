@@ -1,7 +1,9 @@
 package spec
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -89,6 +91,28 @@ func TestWarningsOfSchedulesHoldToday(t *testing.T) {
 `, "")
 	if warnings := c.Warnings(); len(warnings) > 0 {
 		t.Errorf("warnings %v", warnings)
+	}
+}
+
+// TestWarningsOfManyNames: what may be meant is looked for a bounded number of times, and once for each name.
+func TestWarningsOfManyNames(t *testing.T) {
+	t.Parallel()
+	var tasks strings.Builder
+	for i := range 2 * maxSuggestions {
+		fmt.Fprintf(&tasks, "- {id: t%d, command: x, parameters: {NAME_%d: 1}, env: {X: \"${NAMES_%d}\", Y: \"${NAMES_0}\"}}\n", i, i, i)
+	}
+	suggested := map[bool]int{}
+	for _, warning := range catalogOf(t, tasks.String(), "", "").Warnings() {
+		if strings.Contains(warning.Message, "${NAMES_0}") {
+			if !strings.Contains(warning.Message, "did you mean") {
+				t.Errorf("warning %v", warning)
+			}
+			continue
+		}
+		suggested[strings.Contains(warning.Message, "did you mean")]++
+	}
+	if suggested[true] != maxSuggestions-1 || suggested[false] != maxSuggestions {
+		t.Errorf("names with suggestions: %v", suggested)
 	}
 }
 
