@@ -304,7 +304,7 @@ func TestTasksOfUnreadDAGsAreNotUnknown(t *testing.T) {
 // TestIDsAfterOtherFieldsAreFound: the id of a definition that can't be read need not be its first field.
 func TestIDsAfterOtherFieldsAreFound(t *testing.T) {
 	t.Parallel()
-	definitions, problems := Parse(KindTask, "tasks.yaml", []byte("- name: One\n  id: one\n  env:\n    id: no\n- {id: two, command: x}\n- id: three\n  command: \"x\n"), Defaults{})
+	definitions, problems := Parse(KindTask, "tasks.yaml", []byte("- name: One\n  id: one\n  env:\n    id: no\n- {\"id\": \"two\", command: x}\n- 'id': three\n  command: \"x\n"), Defaults{})
 	var found []string
 	for i := range definitions {
 		found = append(found, definitions[i].ID)
