@@ -33,9 +33,9 @@ type publisher struct {
 	mu         sync.Mutex
 	waits      []chan struct{} // of those who want to know of new revisions
 	catalog    *spec.Catalog
-	waiting    bool     // a definition was left out for its queue alone
-	told       []string // the problems that were logged last
-	warned     []string // and the warnings
+	waiting    bool            // a definition was left out for its queue alone
+	told       map[string]bool // the problems that were logged last
+	warned     map[string]bool // and the warnings
 }
 
 func newPublisher(backend engine.Backend, settings *config.Config, logger *slog.Logger) *publisher {
@@ -232,11 +232,11 @@ func (p *publisher) lastGood(ctx context.Context, current []engine.Definition, w
 func (p *publisher) tell(problems []spec.Problem) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var now []string
+	now := make(map[string]bool, len(problems))
 	for i := range problems {
 		text := problems[i].Error()
-		now = append(now, text)
-		if !slices.Contains(p.told, text) {
+		now[text] = true
+		if !p.told[text] {
 			p.logger.Warn("a definition has a problem: "+text, hintAttributes(problems[i].Hint)...)
 		}
 	}
@@ -258,11 +258,11 @@ func hintAttributes(hint string) []any {
 func (p *publisher) warn(warnings []spec.Problem) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var now []string
+	now := make(map[string]bool, len(warnings))
 	for i := range warnings {
 		text := warnings[i].Error()
-		now = append(now, text)
-		if !slices.Contains(p.warned, text) {
+		now[text] = true
+		if !p.warned[text] {
 			p.logger.Warn("a definition says something that may not be meant: "+text, hintAttributes(warnings[i].Hint)...)
 		}
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/json"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -58,6 +59,25 @@ func (s *secrets) with(texts []string) *secrets {
 		texts = slices.AppendSeq(slices.Clone(texts), maps.Keys(s.exact))
 	}
 	return newSecrets(texts)
+}
+
+// inURLs are the texts as the URL of a repository has them, where that is not as they are.
+func (s *secrets) inURLs() (forms []string) {
+	if s == nil {
+		return nil
+	}
+	for text := range s.exact {
+		path, err := url.PathUnescape(text)
+		if err != nil {
+			path = text
+		}
+		for _, form := range []string{(&url.URL{Path: path}).EscapedPath(), strings.ToLower(text)} {
+			if form != text {
+				forms = append(forms, form)
+			}
+		}
+	}
+	return forms
 }
 
 func (s *secrets) insert(text string) {

@@ -38,6 +38,24 @@ func TestRedact(t *testing.T) {
 	}
 }
 
+// TestRedactInURLs: what is sensitive is so in the form that the URL of a repository gives it.
+func TestRedactInURLs(t *testing.T) {
+	s := newSecrets([]string{"geh€im wört", `a"b%2Fc d`, "Plain"})
+	s = s.with(s.inURLs())
+	for text, want := range map[string]string{
+		"https://h/geh%E2%82%ACim%20w%C3%B6rt/x": "https://h/***/x", "geh€im wört": "***", "https://plain.example/Plain": "https://***.example/***",
+		"https://h/a%22b/c%20d": "https://h/***",
+	} {
+		if got := s.redact(text); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+	var none *secrets
+	if none.inURLs() != nil {
+		t.Error("nothing is sensitive")
+	}
+}
+
 func TestRedactValue(t *testing.T) {
 	s := newSecrets([]string{"pw", "42", `a"<b`})
 	for value, want := range map[string]string{

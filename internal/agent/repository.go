@@ -60,7 +60,7 @@ func (p *preparation) command(values *resolvedValues, dir, results string) (*kee
 	if err != nil {
 		return nil, fmt.Errorf("its git repository: %w", err)
 	}
-	p.sensitive = values.sensitive.with(a.git.Secrets(repository))
+	p.sensitive = values.sensitive.with(values.sensitive.inURLs()).with(a.git.Secrets(repository))
 	p.log.hide(p.sensitive)
 	if err := gitrepo.CheckPath(wanted.Path); err != nil {
 		return nil, fmt.Errorf("the path in its git repository: %w", err)

@@ -53,6 +53,9 @@ func (d *Direct) waitsFor(ctx context.Context, run *engine.RunView) (string, err
 		if err != nil {
 			return "", err
 		}
+		if slices.Contains(others, run.Name) {
+			return "", nil // it has begun meanwhile
+		}
 		if len(others) >= group.MaxActive {
 			names := strings.Join(others[:min(namedRuns, len(others))], ", ")
 			if len(others) > namedRuns {

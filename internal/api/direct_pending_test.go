@@ -21,14 +21,15 @@ func TestWhatAPendingRunWaitsFor(t *testing.T) {
 		succeeded bool
 		want      string
 	}{
-		"no orchestrator":      {workflow.RunPending, time.Minute, engine.PendingView{Groups: alone}, false, "an orchestrator, and none runs"},
-		"a moment ago":         {workflow.RunPending, 0, engine.PendingView{}, false, ""},
-		"begun":                {workflow.RunRunning, time.Minute, engine.PendingView{}, false, ""},
-		"nothing":              {workflow.RunPending, time.Minute, engine.PendingView{Orchestrated: true}, false, ""},
-		"max_active_runs":      {workflow.RunPending, time.Minute, engine.PendingView{Orchestrated: true, Groups: alone}, false, "the end of other (max_active_runs is 1)"},
-		"a place that is free": {workflow.RunPending, time.Minute, engine.PendingView{Orchestrated: true, Groups: []workflow.RunGroup{{Name: "dag/report", MaxActive: 2}}}, false, ""},
-		"a backfill":           {workflow.RunPending, time.Minute, engine.PendingView{Orchestrated: true, Groups: []workflow.RunGroup{{Name: "backfill/report/x/y", MaxActive: 2}}}, false, "its turn in its backfill, of which 2 may run at once"},
-		"the former date":      {workflow.RunPending, time.Minute, engine.PendingView{Orchestrated: true, After: date}, false, "a success of the run for 2026-03-01T00:00:00Z (depends_on_past)"},
+		"no orchestrator":              {workflow.RunPending, time.Minute, engine.PendingView{Groups: alone}, false, "an orchestrator, and none runs"},
+		"a moment ago":                 {workflow.RunPending, 0, engine.PendingView{}, false, ""},
+		"begun":                        {workflow.RunRunning, time.Minute, engine.PendingView{}, false, ""},
+		"nothing":                      {workflow.RunPending, time.Minute, engine.PendingView{Orchestrated: true}, false, ""},
+		"max_active_runs":              {workflow.RunPending, time.Minute, engine.PendingView{Orchestrated: true, Groups: alone}, false, "the end of other (max_active_runs is 1)"},
+		"a place that is free":         {workflow.RunPending, time.Minute, engine.PendingView{Orchestrated: true, Groups: []workflow.RunGroup{{Name: "dag/report", MaxActive: 2}}}, false, ""},
+		"begun while it was asked for": {workflow.RunPending, time.Minute, engine.PendingView{Orchestrated: true, Groups: alone}, false, ""},
+		"a backfill":                   {workflow.RunPending, time.Minute, engine.PendingView{Orchestrated: true, Groups: []workflow.RunGroup{{Name: "backfill/report/x/y", MaxActive: 2}}}, false, "its turn in its backfill, of which 2 may run at once"},
+		"the former date":              {workflow.RunPending, time.Minute, engine.PendingView{Orchestrated: true, After: date}, false, "a success of the run for 2026-03-01T00:00:00Z (depends_on_past)"},
 		"a date that was passed over": {
 			workflow.RunPending, time.Minute, engine.PendingView{Orchestrated: true, After: date}, false, "a success of the run for 2026-02-27T00:00:00Z (depends_on_past)",
 		},
@@ -40,6 +41,9 @@ func TestWhatAPendingRunWaitsFor(t *testing.T) {
 			b.run.Status, b.run.ByOutcome, b.run.CreatedAt = test.status, false, time.Now().Add(-test.age)
 			b.pending, b.succeeded = test.pending, test.succeeded
 			b.others = []engine.RunView{{Name: "other", DAG: "report", Status: workflow.RunRunning}, {Name: "task", DAG: "report", ByOutcome: true}}
+			if name == "begun while it was asked for" {
+				b.others = append(b.others, engine.RunView{Name: "mine", DAG: "report", Status: workflow.RunRunning})
+			}
 			if name == "a date that was passed over" {
 				b.latest = date.AddDate(0, 0, -2)
 			}

@@ -265,12 +265,12 @@ func (r *scriptedRun) checkLanguage(end ending) error {
 type scriptLanguage struct{}
 
 // Plan implements orchestrator.Language.
-func (scriptLanguage) Plan(_ context.Context, _ int64, tasks []string) (*workflow.Plan, map[string]bool, error) {
+func (scriptLanguage) Plan(_ context.Context, _ int64, tasks []string) (*workflow.Plan, map[string]bool, map[string]string, error) {
 	found := map[string]bool{}
 	for _, task := range tasks {
 		found[task] = true
 	}
-	return planOf(slices.Sorted(maps.Keys(found))...), found, nil
+	return planOf(slices.Sorted(maps.Keys(found))...), found, nil, nil
 }
 
 // Items implements orchestrator.Language.

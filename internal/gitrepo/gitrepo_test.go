@@ -91,6 +91,20 @@ func TestCheckPath(t *testing.T) {
 	}
 }
 
+// TestErrorsShowNoParts: what is sensitive is known as such only where it is whole.
+func TestErrorsShowNoParts(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("secret", 20)
+	for _, err := range []error{CheckRef("b-" + long + "~1"), CheckPath("../" + long), CheckPath("/" + long)} {
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("error %v", err)
+		}
+	}
+	if err := CheckRef("short~1"); err == nil || !strings.Contains(err.Error(), `"short~1"`) {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestPolicy(t *testing.T) {
 	t.Parallel()
 	there := t.TempDir()

@@ -71,11 +71,11 @@ func CheckPath(text string) error {
 	return nil
 }
 
-// shown is a text as it stands in an error.
+// shown is a text as it stands in an error: whole or not at all, since a part of something sensitive would not be known as such.
 func shown(text string) string {
 	const most = 60
 	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
+		return fmt.Sprintf("what was given (%d bytes)", len(text))
 	}
 	return fmt.Sprintf("%q", text)
 }

@@ -103,14 +103,27 @@ func (l *Language) entry(revision int64) *entry {
 }
 
 // Plan plans tasks together, with all that they depend on, by the definitions of the revision. Found are those that there
-// are and that can be planned; the others are unknown to whoever names them.
-func (l *Language) Plan(ctx context.Context, revision int64, tasks []string) (plan *workflow.Plan, found map[string]bool, err error) {
+// are and that can be planned. Unusable says of others, where there is such a task, why it cannot be.
+func (l *Language) Plan(ctx context.Context, revision int64, tasks []string) (
+	plan *workflow.Plan, found map[string]bool, unusable map[string]string, err error,
+) {
 	catalog, err := l.Catalog(ctx, revision)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	plan, found = catalog.PlanTasks(tasks)
-	return plan, found, nil
+	for _, task := range tasks {
+		if found[task] {
+			continue
+		}
+		if why := catalog.Unusable(task); why != "" {
+			if unusable == nil {
+				unusable = map[string]string{}
+			}
+			unusable[task] = why
+		}
+	}
+	return plan, found, unusable, nil
 }
 
 // Items gives the specifications of the node that stands for all items of a task, and of each item. What is

@@ -121,7 +121,7 @@ func TestErrorsAreNotRemembered(t *testing.T) {
 	if _, _, err := l.Current(t.Context()); !errors.Is(err, d.err) {
 		t.Errorf("error %v", err)
 	}
-	if _, _, err := l.Plan(t.Context(), 1, []string{"t1"}); !errors.Is(err, d.err) {
+	if _, _, _, err := l.Plan(t.Context(), 1, []string{"t1"}); !errors.Is(err, d.err) {
 		t.Errorf("error %v", err)
 	}
 	d.err = nil
@@ -133,12 +133,13 @@ func TestErrorsAreNotRemembered(t *testing.T) {
 func TestPlan(t *testing.T) {
 	t.Parallel()
 	l := language.New(&definitions{revision: 2})
-	plan, found, err := l.Plan(t.Context(), 1, []string{"t2", "t1", "broken", ""}) // of another revision, good, not usable, none
-	if err != nil || len(plan.Nodes) != 2 || plan.Nodes[1].Name != "t1" || len(found) != 1 || !found["t1"] {
-		t.Errorf("%+v, %v, %v", plan, found, err)
+	plan, found, unusable, err := l.Plan(t.Context(), 1, []string{"t2", "t1", "broken", ""}) // of another revision, good, not usable, none
+	if err != nil || len(plan.Nodes) != 2 || plan.Nodes[1].Name != "t1" || len(found) != 1 || !found["t1"] ||
+		len(unusable) != 1 || !strings.HasPrefix(unusable["broken"], `task "broken" depends on`) {
+		t.Errorf("%+v, %v, %q, %v", plan, found, unusable, err)
 	}
-	if plan, found, err := l.Plan(t.Context(), 1, []string{"t2"}); plan != nil || len(found) > 0 || err != nil {
-		t.Errorf("%+v, %v, %v", plan, found, err)
+	if plan, found, unusable, err := l.Plan(t.Context(), 1, []string{"t2"}); plan != nil || len(found)+len(unusable) > 0 || err != nil {
+		t.Errorf("%+v, %v, %q, %v", plan, found, unusable, err)
 	}
 }
 

@@ -15,8 +15,9 @@ import (
 // Language knows the definitions, for what a run needs of them while it runs.
 type Language interface {
 	// Plan plans tasks together, with all that they depend on, by the definitions of the revision. Found are those
-	// that there are: of the others the plan has nothing. Error: when the definitions can't be read.
-	Plan(ctx context.Context, revision int64, tasks []string) (plan *workflow.Plan, found map[string]bool, err error)
+	// that can be planned: of the others the plan has nothing. Unusable says for people why one of them can't be, where
+	// there is such a task. Error: when the definitions can't be read.
+	Plan(ctx context.Context, revision int64, tasks []string) (plan *workflow.Plan, found map[string]bool, unusable map[string]string, err error)
 	// Items gives the specifications of the node that stands for all items of a task, and of each item. What is
 	// wrong with the reference is the problem, for people; an error is one of outputs.
 	Items(spec *workflow.TaskSpec, run *engine.RunDetails, outputs func(tasks []string) (map[string]workflow.Value, error)) (
@@ -224,7 +225,8 @@ func (l *loop) askNames(end *engine.End, from *letter) bool {
 		if len(unknown) == 0 {
 			return known, nil
 		}
-		plan, found, err := language.Plan(ctx, details.Revision, unknown)
+		plan, found, unusable, err := language.Plan(ctx, details.Revision, unknown)
+		known.Unusable = unusable
 		if err != nil || len(found) == 0 {
 			return known, err //nolint:wrapcheck // it says what it did
 		}
@@ -289,8 +291,8 @@ func (l *loop) askItems(e *entry, change *workflow.Change) {
 // noLanguage is what an orchestrator without definitions knows: nothing.
 type noLanguage struct{}
 
-func (noLanguage) Plan(context.Context, int64, []string) (*workflow.Plan, map[string]bool, error) {
-	return nil, nil, nil
+func (noLanguage) Plan(context.Context, int64, []string) (*workflow.Plan, map[string]bool, map[string]string, error) {
+	return nil, nil, nil, nil
 }
 
 func (noLanguage) Items(*workflow.TaskSpec, *engine.RunDetails, func([]string) (map[string]workflow.Value, error)) (

@@ -23,17 +23,17 @@ type book struct {
 
 var errBook = errors.New("the book is not at hand")
 
-func (b *book) Plan(_ context.Context, _ int64, tasks []string) (*workflow.Plan, map[string]bool, error) {
+func (b *book) Plan(_ context.Context, _ int64, tasks []string) (*workflow.Plan, map[string]bool, map[string]string, error) {
 	if b.failures > 0 {
 		b.failures--
-		return nil, nil, errBook
+		return nil, nil, nil, errBook
 	}
 	for _, task := range tasks { // a test names one at a time
 		if plan := b.plans[task]; plan != nil {
-			return plan, map[string]bool{task: true}, b.damaged
+			return plan, map[string]bool{task: true}, nil, b.damaged
 		}
 	}
-	return nil, nil, b.damaged
+	return nil, nil, nil, b.damaged
 }
 
 func (b *book) Items(spec *workflow.TaskSpec, run *engine.RunDetails, outputs func([]string) (map[string]workflow.Value, error)) (

@@ -200,7 +200,11 @@ func (b *Backend) Needs(ctx context.Context, run workflow.RunID) (map[int32]engi
 	}
 	needs := make(map[int32]engine.Class, len(rows))
 	for _, row := range rows {
-		var spec workflow.TaskSpec
+		var spec struct { // of a workflow.TaskSpec: there may be very many
+			Queue     string             `json:"queue"`
+			Requires  []string           `json:"requires"`
+			Resources workflow.Resources `json:"resources"`
+		}
 		if err := json.Unmarshal(row.Body, &spec); err != nil {
 			return nil, fmt.Errorf("read what task run %s needs: %w", workflow.TaskRunID(run, row.Node), err)
 		}

@@ -24,6 +24,7 @@ const pageTime = 5 * time.Second
 type page struct {
 	options  Options
 	template *template.Template
+	large    *largePages
 }
 
 // runsView is what the template shows.
@@ -60,7 +61,7 @@ func newPage(options Options) (*page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the page's template: %w", err)
 	}
-	return &page{options: options, template: parsed}, nil
+	return &page{options: options, template: parsed, large: newLargePages()}, nil
 }
 
 // static serves the files that pages need.

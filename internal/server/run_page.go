@@ -47,15 +47,39 @@ type taskRow struct {
 func (p *page) run(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), pageTime)
 	defer cancel()
-	run, err := p.options.Service.Run(ctx, id(c), api.Include{Tasks: true})
+	head, err := p.options.Service.Run(ctx, id(c), api.Include{})
 	if err != nil {
 		return err
 	}
+	body := p.large.find(head.RunID)
+	switch {
+	case body != nil:
+	case head.TaskCount <= pageTasks:
+		body, _, err = p.runBody(ctx, head.RunID)
+	default:
+		ctx, cancel := context.WithTimeout(c.Request().Context(), largePageTime)
+		defer cancel()
+		body, err = p.large.get(ctx, head.RunID, func() ([]byte, time.Time, error) { return p.runBody(ctx, head.RunID) })
+	}
+	if err != nil {
+		return err
+	}
+	return c.HTMLBlob(http.StatusOK, body)
+}
+
+// runBody makes the page of a run. Until then another one is not worth what it costs.
+func (p *page) runBody(ctx context.Context, id string) (body []byte, until time.Time, err error) {
+	begin := time.Now()
+	run, err := p.options.Service.Run(ctx, id, api.Include{Tasks: true})
+	if err != nil {
+		return nil, until, err
+	}
+	rest := max(time.Second, largePageShare*time.Since(begin))
 	view := &runView{
 		Title: p.options.Title, Now: time.Now(), Run: run, Mark: marks[run.Status], StatusText: run.Status.String(),
 	}
 	if !run.Status.Ended() {
-		view.RefreshSeconds = max(1, int(p.options.Refresh.Seconds()))
+		view.RefreshSeconds = max(1, int(p.options.Refresh.Seconds()), int(rest.Seconds()))
 		if !run.CancelTime.IsZero() {
 			view.StatusText += ", cancelling"
 		}
@@ -72,7 +96,8 @@ func (p *page) run(c echo.Context) error {
 	for _, task := range tasks {
 		view.Tasks = append(view.Tasks, rowOf(task, view.Now))
 	}
-	return p.write(c, http.StatusOK, "run.html", view)
+	body, err = p.render("run.html", view)
+	return body, time.Now().Add(rest), err
 }
 
 // facts are what there is to tell about a run.
@@ -182,9 +207,17 @@ func wantsPage(request *http.Request) bool {
 }
 
 func (p *page) write(c echo.Context, status int, name string, view any) error {
+	body, err := p.render(name, view)
+	if err != nil {
+		return err
+	}
+	return c.HTMLBlob(status, body)
+}
+
+func (p *page) render(name string, view any) ([]byte, error) {
 	var body bytes.Buffer
 	if err := p.template.ExecuteTemplate(&body, name, view); err != nil {
-		return fmt.Errorf("write the page: %w", err)
+		return nil, fmt.Errorf("write the page: %w", err)
 	}
-	return c.HTMLBlob(status, body.Bytes())
+	return body.Bytes(), nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,9 +20,13 @@ type shownRun struct {
 
 	run  *api.Run
 	logs []api.Logs
+	read atomic.Int32 // how often with its tasks
 }
 
-func (s *shownRun) Run(_ context.Context, id string, _ api.Include) (*api.Run, error) {
+func (s *shownRun) Run(_ context.Context, id string, include api.Include) (*api.Run, error) {
+	if include.Tasks {
+		s.read.Add(1)
+	}
 	if id != s.run.RunID {
 		return nil, &api.Error{Status: http.StatusNotFound, Code: api.CodeNotFound, Message: "there is no run " + id}
 	}
@@ -81,6 +87,27 @@ func TestPageOfALargeRun(t *testing.T) {
 	for part, there := range map[string]bool{"task-1400-": true, "task-998-": true, "task-999-": false, "500 more are not shown": true, "refresh.js": true} {
 		if strings.Contains(text, part) != there {
 			t.Errorf("%q on the page: %v", part, !there)
+		}
+	}
+}
+
+// Browsers that show a large run share one page, so that they do not slow down the server.
+func TestPageOfALargeRunIsShared(t *testing.T) {
+	t.Parallel()
+	for tasks, shared := range map[int]bool{1000: false, 1001: true} {
+		service := &shownRun{run: &api.Run{RunID: "r", DAGID: "wide", Status: workflow.RunRunning, TaskCount: tasks}}
+		s := start(t, service)
+		var all sync.WaitGroup
+		for range 9 {
+			all.Go(func() {
+				if answer := do(s, request("GET", "/runs/r", "", "Accept", browser)); answer.Code != http.StatusOK || !strings.Contains(answer.Body.String(), "wide") {
+					t.Errorf("answered %d", answer.Code)
+				}
+			})
+		}
+		all.Wait()
+		if read := service.read.Load(); shared != (read == 1) {
+			t.Errorf("with %d tasks it was read %d times", tasks, read)
 		}
 	}
 }

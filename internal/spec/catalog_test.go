@@ -283,6 +283,37 @@ func TestBrokenDefinitionsAreKnown(t *testing.T) {
 	}
 }
 
+// TestTasksOfUnreadDAGsAreNotUnknown: a reference may mean a task of a DAG whose text is broken.
+func TestTasksOfUnreadDAGsAreNotUnknown(t *testing.T) {
+	t.Parallel()
+	tasks, problems := Parse(KindTask, "tasks.yaml", []byte(`
+- {id: uses, command: x, env: {A: "${tasks.loose.k}"}}
+`), Defaults{})
+	dags, broken := Parse(KindDAG, "dags.yaml", []byte("id: d\ntasks:\n- {id: loose, command: \"x}\n"), Defaults{})
+	if len(problems) != 0 || len(broken) != 1 {
+		t.Fatalf("problems %v %v", problems, broken)
+	}
+	if problems := NewCatalog(append(tasks, dags...), CatalogOptions{}).Problems(); len(problems) != 0 {
+		t.Errorf("problems %v", problems)
+	}
+	if problems := NewCatalog(tasks, CatalogOptions{}).Problems(); len(problems) != 1 {
+		t.Errorf("problems without the DAG: %v", problems)
+	}
+}
+
+// TestIDsAfterOtherFieldsAreFound: the id of a definition that can't be read need not be its first field.
+func TestIDsAfterOtherFieldsAreFound(t *testing.T) {
+	t.Parallel()
+	definitions, problems := Parse(KindTask, "tasks.yaml", []byte("- name: One\n  id: one\n  env:\n    id: no\n- {\"id\": \"two\", command: x}\n- 'id': three\n  command: \"x\n"), Defaults{})
+	var found []string
+	for i := range definitions {
+		found = append(found, definitions[i].ID)
+	}
+	if want := []string{"one", "two", "three"}; !slices.Equal(found, want) || len(problems) != 1 {
+		t.Errorf("found %q, wanted %q; problems %v", found, want, problems)
+	}
+}
+
 // TestStoredDefinitions checks that a catalog from stored bodies, which have no
 // places, names the ids.
 func TestStoredDefinitions(t *testing.T) {

@@ -118,8 +118,8 @@ func shift(node *yaml.Node, lines int) {
 func (r *reader) inFile(at place) place { return place{at.line + r.before, at.column} }
 
 var (
-	wholeID = regexp.MustCompile(`^(?:\{ *)?id *: *["']?([A-Za-z0-9_.-]{1,200})["']? *(?:[,}#].*)?$`)
-	itemID  = regexp.MustCompile(`^- *(?:\{ *)?id *: *["']?([A-Za-z0-9_.-]{1,200})["']? *(?:[,}#].*)?$`)
+	wholeID = regexp.MustCompile(`^(?:\{ *)?["']?id["']? *: *["']?([A-Za-z0-9_.-]{1,200})["']? *(?:[,}#].*)?$`)
+	itemID  = regexp.MustCompile(`^(?:- *|  )(?:\{ *)?["']?id["']? *: *["']?([A-Za-z0-9_.-]{1,200})["']? *(?:[,}#].*)?$`)
 )
 
 // salvage finds the ids in a document that could not be read, so that they are not taken for unknown: those of

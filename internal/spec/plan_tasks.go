@@ -2,6 +2,7 @@ package spec
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 
@@ -12,6 +13,19 @@ import (
 type planned struct {
 	vertex int32
 	set    string
+}
+
+// Unusable says for people why a task, or the variant of one, cannot be planned; empty when there is none, or it can be.
+func (c *Catalog) Unusable(id string) string {
+	name, _ := splitVariant(id)
+	_, _, err := c.target(id)
+	if _, known := c.tasks.index[name]; err == nil || !known {
+		return ""
+	}
+	if problem, ok := errors.AsType[Problem](err); ok {
+		return problem.Message
+	}
+	return err.Error()
 }
 
 // PlanTasks plans several tasks, each with all that it depends on, as one plan: what they have in common is in it once.

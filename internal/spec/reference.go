@@ -66,6 +66,9 @@ func (c *Catalog) outputFault(name string) error {
 			return nil
 		}
 	}
+	if c.unreadDAG() {
+		return nil // it may be a task of that one
+	}
 	wanted := places[len(places)-1].task // the shortest: KEY has no dots, as a rule
 	return c.unknown(KindTask, wanted, both(c.inlineTasks(), c.tasks.ids()))
 }
@@ -100,6 +103,11 @@ func (c *Catalog) inlineTasks() map[string]int {
 	return c.inlines
 }
 
+// unreadDAG tells whether there is a DAG of whose tasks nothing is known, because its text can't be read.
+func (c *Catalog) unreadDAG() bool {
+	return slices.ContainsFunc(c.dags.definitions, func(d Definition) bool { return d.DAG == nil })
+}
+
 // checkReferences tells what is wrong with the references in a definition.
 func (c *Catalog) checkReferences(s *shelf, number int32) {
 	d := &s.definitions[number]
@@ -126,6 +134,7 @@ func (c *Catalog) checkReferences(s *shelf, number int32) {
 // warnNames tells references to values that no definition has: a run must be given them.
 func (c *Catalog) warnNames(warn func(d *Definition, at place, hint, format string, arguments ...any)) {
 	var known map[string]bool
+	near := map[string]string{} // what may be meant, of so many names as there are suggestions: each costs a look at all
 	for _, kind := range Kinds {
 		s := c.shelf(kind) // of those that have a problem, too: all is told at once
 		for n := range s.definitions {
@@ -141,27 +150,41 @@ func (c *Catalog) warnNames(warn func(d *Definition, at place, hint, format stri
 				if known[r.name] {
 					continue
 				}
-				hint := "define it in a context; $${ is a literal ${, ${env:NAME} the agent's own environment"
-				if envName.MatchString(r.name) {
-					hint = "define it in a context, or give it to each run: --env " + r.name + "=VALUE; $${ is a literal ${, ${env:NAME} the agent's own environment"
+				if _, looked := near[r.name]; !looked && len(near) < maxSuggestions {
+					near[r.name] = didYouMean(nearest.Names(r.name, maps.Keys(known)))
 				}
-				warn(d, r.at, hint, "no definition has a value for %s, to which the value of %s refers%s",
-					cut(opening+r.name+"}"), r.what, didYouMean(nearest.Names(r.name, maps.Keys(known))))
+				warn(d, r.at, nameHint(r.name), "no definition has a value for %s, to which the value of %s refers%s",
+					cut(opening+r.name+"}"), r.what, near[r.name])
 			}
 		}
+	}
+}
+
+// nameHint says what to do about a reference to a value that no definition has.
+func nameHint(name string) string {
+	switch {
+	case name == "RANDOM":
+		return "write ${RANDOM:16} for so many letters and digits"
+	case strings.HasPrefix(name, "CYCLO_"):
+		return "no value can have this name: the command finds it in its environment, as $" + name
+	case envName.MatchString(name):
+		return "define it in a context, or give it to each run: --env " + name + "=VALUE; $${ is a literal ${, ${env:NAME} the agent's own environment"
+	default:
+		return "define it in a context; $${ is a literal ${, ${env:NAME} the agent's own environment"
 	}
 }
 
 // warnSchedules tells DAGs that cannot run by their schedule as they are. By hand they can, with the values that they
 // lack, so this is no problem.
 func (c *Catalog) warnSchedules(warn func(d *Definition, at place, hint, format string, arguments ...any)) {
+	now := time.Now().UTC().Truncate(24 * time.Hour) // rules of parameters may ask for a date of these days
 	for d := range c.Definitions(KindDAG) {
 		if d.DAG.Schedule == nil || d.at == nil {
 			continue
 		}
 		plan, err := c.PlanDAG(d.ID)
 		if err == nil {
-			_, err = c.Values(Request{Plan: plan, DAGID: d.ID, DefaultContext: c.options.DefaultContext, LogicalDate: time.Unix(0, 0).UTC()})
+			_, err = c.Values(Request{Plan: plan, DAGID: d.ID, DefaultContext: c.options.DefaultContext, LogicalDate: now})
 		}
 		if err != nil {
 			warn(d, d.at.id, "a run by its schedule has the values of the definitions alone", "DAG %q cannot run by its schedule: %v", d.ID, err)

@@ -1,7 +1,9 @@
 package spec
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -76,5 +78,56 @@ func TestWarningsOfReferences(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestWarningsOfSchedulesHoldToday: the date that the values of a schedule are tried with is one of these days.
+func TestWarningsOfSchedulesHoldToday(t *testing.T) {
+	t.Parallel()
+	c := catalogOf(t, `
+- {id: dated, command: x, parameters: {DAY: {default: "${LOGICAL_DATE}", validation: "20[0-9]{2}-.*"}}}
+`, `
+- {id: by_time, schedule: {cron: "@daily"}, tasks: [{id: dated}]}
+`, "")
+	if warnings := c.Warnings(); len(warnings) > 0 {
+		t.Errorf("warnings %v", warnings)
+	}
+}
+
+// TestWarningsOfManyNames: what may be meant is looked for a bounded number of times, and once for each name.
+func TestWarningsOfManyNames(t *testing.T) {
+	t.Parallel()
+	var tasks strings.Builder
+	for i := range 2 * maxSuggestions {
+		fmt.Fprintf(&tasks, "- {id: t%d, command: x, parameters: {NAME_%d: 1}, env: {X: \"${NAMES_%d}\", Y: \"${NAMES_0}\"}}\n", i, i, i)
+	}
+	suggested := map[bool]int{}
+	for _, warning := range catalogOf(t, tasks.String(), "", "").Warnings() {
+		if strings.Contains(warning.Message, "${NAMES_0}") {
+			if !strings.Contains(warning.Message, "did you mean") {
+				t.Errorf("warning %v", warning)
+			}
+			continue
+		}
+		suggested[strings.Contains(warning.Message, "did you mean")]++
+	}
+	if suggested[true] != maxSuggestions-1 || suggested[false] != maxSuggestions {
+		t.Errorf("names with suggestions: %v", suggested)
+	}
+}
+
+// TestHintsOfNames: what a hint says can be done.
+func TestHintsOfNames(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"RANDOM":       "write ${RANDOM:16} for so many letters and digits",
+		"CYCLO_RUN_ID": "no value can have this name: the command finds it in its environment, as $CYCLO_RUN_ID",
+		"REGION":       "define it in a context, or give it to each run: --env REGION=VALUE; $${ is a literal ${, ${env:NAME} the agent's own environment",
+		"a-b":          "define it in a context; $${ is a literal ${, ${env:NAME} the agent's own environment",
+	} {
+		c := catalogOf(t, `{id: a, command: x, env: {X: "${`+name+`}"}}`, "", "")
+		if warnings := c.Warnings(); len(warnings) != 1 || warnings[0].Hint != want {
+			t.Errorf("%s: warnings %v, hint wanted %q", name, warnings, want)
+		}
 	}
 }

@@ -43,6 +43,8 @@ type Known struct {
 	// Plans are, for names of an evaluation that are not in the run, a plan that has the task with all that it depends on, which may be
 	// the same for several; nil for a name that there is no task of.
 	Plans map[string]*KnownPlan
+	// Unusable says for people, for names without a plan, why that task cannot be used; nothing for one that there is not.
+	Unusable map[string]string
 	// Group and Items are the specifications of EventItems: of the node that stands for all items, and of each.
 	Group *NewSpec
 	Items []*NewSpec

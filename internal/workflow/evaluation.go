@@ -47,10 +47,18 @@ func (d *draft) evaluate(event *Event) (*branch, string) {
 		}
 	}
 	if name := b.unknownTask(event.Known); name != "" {
-		return nil, fmt.Sprintf("parameters names %q, which is neither in this run nor a task", name)
+		return nil, notFound("parameters", name, event.Known)
 	}
 	b.tooMany = int(b.next)-d.run.planned > d.limits.MaxDynamicTasks
 	return b, ""
+}
+
+// notFound says what is wrong with a name that an evaluation has.
+func notFound(field, name string, known *Known) string {
+	if why := known.Unusable[name]; why != "" {
+		return fmt.Sprintf("%s names %q, and %s", field, name, why)
+	}
+	return fmt.Sprintf("%s names %q, which is neither in this run nor a task", field, name)
 }
 
 // follow says what next_tasks lead to, or what is wrong with them.
@@ -63,7 +71,7 @@ func (d *draft) follow(b *branch, event *Event) (problem string) {
 		number, ok := b.names.find(name)
 		if !ok {
 			if event.Known.Plans[name] == nil {
-				return fmt.Sprintf("next_tasks names %q, which is neither in this run nor a task", name)
+				return notFound("next_tasks", name, event.Known)
 			}
 			added = append(added, name)
 			continue
